@@ -1,0 +1,58 @@
+# Everything a contributor types. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test test-fast lint types proto bench fmt
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := audiofoundation services tests benchmarks proto
+# torch 2.11 has wheels for both; the first interpreter found that is one of them.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; \
+	done)
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make .venv with everything in it; quick when nothing changed
+
+# One resolution for all extras: torch and torchaudio are pinned to the same version and must move together.
+$(STAMP): pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or 3.12 is needed" >&2; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || echo "no uv: pip takes longer" >&2
+	@if [ -x $(BIN)/uv ] && UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[all,dev]'; \
+		then :; else $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'; fi
+	@touch $@
+
+demo: setup ## the whole path: ingest, preprocess, train a little, hear a continuation (demo/continuation.wav)
+	@$(BIN)/audiofoundation demo
+
+up: setup ## run the platform on this machine until Ctrl-C
+	@$(BIN)/audiofoundation up
+
+test: lint types ## lint, types and every test
+	@$(BIN)/python -m pytest
+
+test-fast: setup ## the unit tier, under a minute
+	@$(BIN)/python -m pytest -q -m "not slow" tests/unit tests/architecture
+
+lint: setup ## ruff and the import contracts
+	@$(BIN)/ruff check --quiet $(SOURCES)
+	@$(BIN)/ruff format --quiet --check $(SOURCES)
+	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.txt || { cat $(VENV)/imports.txt; exit 1; }
+
+types: setup ## mypy, strict
+	@$(BIN)/mypy --no-error-summary
+
+fmt: setup ## format and fix what ruff can
+	@$(BIN)/ruff check --quiet --fix $(SOURCES) || true
+	@$(BIN)/ruff format --quiet $(SOURCES)
+
+proto: setup ## generate audiofoundation/api from proto/
+	@$(BIN)/python proto/generate.py
+
+bench: setup ## our figures and the peers', measured in one run
+	@for name in preprocess vocoder continue; do $(BIN)/python -W ignore -m benchmarks.$$name; done

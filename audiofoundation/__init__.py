@@ -1,0 +1,1 @@
+"""Self-hosted audio foundation models. Importing the package does nothing."""

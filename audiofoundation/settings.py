@@ -1,0 +1,132 @@
+"""Reusable settings blocks, read once in a `main` and passed down.
+
+Every field comes from the environment: prefix `AF_`, double underscore for nesting
+(`AF_STORAGE__ENDPOINT`). No secret has a usable default.
+"""
+
+import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StorageSettings(_Block):
+    """An S3 server: MinIO, Garage, SeaweedFS, Ceph, cloud S3 or the embedded one."""
+
+    endpoint: str = Field(default="127.0.0.1:9000", description="host:port, without a scheme")
+    access_key: SecretStr = SecretStr("")
+    secret_key: SecretStr = SecretStr("")
+    bucket: str = "audiofoundation"
+    region: str = "us-east-1"
+    is_secure: bool = False
+
+
+class QueueSettings(_Block):
+    """A Redis-protocol server that carries job ids."""
+
+    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    key_prefix: str = "af:"
+
+
+class CatalogSettings(_Block):
+    """The SQL catalog: `sqlite:////path/catalog.db` or `postgresql+psycopg://…`."""
+
+    url: SecretStr = SecretStr("")
+
+
+def _spare_cpus() -> int:
+    """One CPU less than there are: the machine also serves."""
+    return max(1, (os.cpu_count() or 1) - 1)
+
+
+class JobSettings(_Block):
+    """Leases and retries of short jobs."""
+
+    lease_s: float = 30.0
+    heartbeat_s: float = 5.0
+    max_attempts: int = 5
+    sweep_interval_s: float = 5.0
+    republish_after_s: float = 20.0
+    max_backoff_s: float = 900.0
+    preprocess_concurrency: int = Field(
+        default_factory=_spare_cpus, ge=1, description="shards that one preprocess worker makes at the same time"
+    )
+
+
+class FetchSettings(_Block):
+    """What URL fetches may reach and how much they may bring."""
+
+    allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    max_bytes: int = 2 << 30
+    timeout_s: float = 30.0
+    license_policy: str = "cc-only"
+
+    @field_validator("allowed_networks", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        return value
+
+
+class ServingSettings(_Block):
+    """Doors and limits of the HTTP, WebSocket and gRPC servers."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    grpc_port: int = 50051
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    max_body_bytes: int = 100 << 20
+    max_audio_s: float = 600.0
+    max_generated_s: float = 120.0
+    max_running: int = 2
+    max_waiting: int = 16
+    drain_s: float = 10.0
+
+    @field_validator("api_keys", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+
+class ModelSettings(_Block):
+    """Where models come from and how they run."""
+
+    pretrained_dir: Path = _PROJECT_ROOT / "pretrained"
+    cache_dir: Path = Path(platformdirs.user_cache_dir("audiofoundation"))
+    device: str = "cpu"
+    num_threads: int = Field(default=1, description="intra-op threads of the autoregressive loop")
+
+
+class TelemetrySettings(_Block):
+    log_level: str = "INFO"
+    is_json: bool = True
+
+
+class Settings(BaseSettings):
+    """All blocks. A service uses the ones it needs."""
+
+    model_config = SettingsConfigDict(env_prefix="AF_", env_nested_delimiter="__", frozen=True, extra="ignore")
+
+    data_dir: Path = Path(platformdirs.user_data_dir("audiofoundation"))
+    storage: StorageSettings = StorageSettings()
+    queue: QueueSettings = QueueSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    jobs: JobSettings = JobSettings()
+    fetch: FetchSettings = FetchSettings()
+    serving: ServingSettings = ServingSettings()
+    models: ModelSettings = ModelSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()

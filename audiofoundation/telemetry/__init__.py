@@ -1,0 +1,5 @@
+"""Logs and metrics."""
+
+from audiofoundation.telemetry.logging import configure_logging
+
+__all__ = ["configure_logging"]

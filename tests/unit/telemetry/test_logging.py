@@ -1,0 +1,44 @@
+"""Logs are one JSON object per event, whoever wrote them."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from audiofoundation.settings import TelemetrySettings
+from audiofoundation.telemetry import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_event_fields_and_bound_ids_are_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(TelemetrySettings())
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        structlog.get_logger("ours").info("item_stored", size_bytes=3)
+    (line,) = capsys.readouterr().out.splitlines()
+    event = json.loads(line)
+    assert {"event": "item_stored", "size_bytes": 3, "request_id": "r1", "level": "info"}.items() <= event.items()
+
+
+def test_other_libraries_log_in_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(TelemetrySettings())
+    logging.getLogger("theirs").warning("%d retries", 2)
+    event = json.loads(capsys.readouterr().out)
+    assert (event["event"], event["logger"]) == ("2 retries", "theirs")
+
+
+def test_level_holds_for_all(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(TelemetrySettings(log_level="error"))
+    structlog.get_logger("ours").info("quiet")
+    logging.getLogger("theirs").warning("quiet")
+    assert capsys.readouterr().out == ""
