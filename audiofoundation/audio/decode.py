@@ -1,0 +1,302 @@
+"""Untrusted media to waveforms, through the sandbox (`audiofoundation.audio.sandbox`).
+
+Whole recordings come as one `Waveform`; long ones as blocks with bounded memory. Several threads and
+forked processes may decode at the same time.
+"""
+
+import contextlib
+import math
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from audiofoundation.audio.magic import HEAD_BYTES, Container, recognise
+from audiofoundation.audio.sandbox.client import ChildKilled, SandboxedStream
+from audiofoundation.audio.sandbox.protocol import DecodeRequest, StreamError, StreamInfo
+from audiofoundation.audio.waveform import Samples, Waveform
+from audiofoundation.errors import AudioTooLong, DecodeFailed, Overloaded, PayloadTooLarge
+
+_NUM_TRIES = 3
+_PCM_BYTES = 2  # expansion is counted in 16-bit samples
+_places = threading.BoundedSemaphore(max(4, 2 * (os.cpu_count() or 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What one recording may cost.
+
+    Attributes:
+        max_duration_s: longer audio is refused as soon as that much has been decoded.
+        max_bytes: of the encoded file.
+        max_expansion: decoded (as 16-bit samples) over encoded bytes, for audio over a minute.
+        wall_s: time to wait for the decoder.
+        cpu_s: its CPU time.
+        memory_bytes: its address space; also the most that `decode` gives back.
+    """
+
+    max_duration_s: float
+    max_bytes: int
+    max_expansion: float = 2000
+    wall_s: float = 120
+    cpu_s: float = 60
+    memory_bytes: int = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """The source as it was found, before any mixing or resampling; names are ffmpeg's."""
+
+    container: str
+    codec: str
+    sample_rate_hz: int
+    num_channels: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A decoded recording. `damage` is a sentence when something in it did not decode; what came before
+    is the waveform."""
+
+    waveform: Waveform
+    info: AudioInfo
+    damage: str | None
+
+
+def decode(data: bytes, *, limits: DecodeLimits, target_rate_hz: int | None = None, is_mono: bool = False) -> Decoded:
+    """Decode a whole file.
+
+    Args:
+        data: the file.
+        limits: what it may cost.
+        target_rate_hz: resample to this; None keeps the file's rate.
+        is_mono: give the mean of the channels.
+
+    Raises:
+        DecodeFailed: it is not audio, or too damaged for a single sample; the message says which.
+        AudioTooLong: it lasts longer, or expands further, than allowed.
+        PayloadTooLarge: the file is larger than allowed.
+        DeadlineExceeded, Overloaded: try again.
+    """
+    with _as_descriptor(data, limits) as source, _places:
+        return _retrying(source, limits, target_rate_hz, is_mono)
+
+
+def decode_file(
+    path: Path, *, limits: DecodeLimits, target_rate_hz: int | None = None, is_mono: bool = False
+) -> Decoded:
+    """As `decode`, for a file on disk, which is not read into this process."""
+    with _open_file(path, limits) as source, _places:
+        return _retrying(source, limits, target_rate_hz, is_mono)
+
+
+def decode_blocks(
+    source: Path | bytes,
+    *,
+    limits: DecodeLimits,
+    target_rate_hz: int | None = None,
+    is_mono: bool = False,
+    block_s: float = 10.0,
+) -> "DecodedBlocks":
+    """Decode piece by piece with bounded memory; arguments and errors as `decode`.
+
+    Returns:
+        An iterator over waveforms of `block_s` seconds (the last is shorter). Errors may come midway.
+    """
+    opened = _open_file(source, limits) if isinstance(source, Path) else _as_descriptor(source, limits)
+    return DecodedBlocks(opened, limits, target_rate_hz, is_mono, block_s)
+
+
+class DecodedBlocks(Iterator[Waveform]):
+    """A decode in progress. `info.duration_s` and `damage` are known when the blocks are used up."""
+
+    def __init__(
+        self,
+        source: "contextlib.AbstractContextManager[_Source]",
+        limits: DecodeLimits,
+        target_rate_hz: int | None,
+        is_mono: bool,
+        block_s: float,
+    ) -> None:
+        self.info: AudioInfo | None = None
+        self.damage: str | None = None
+        self._blocks = self._generate(source, limits, (target_rate_hz, is_mono), block_s)
+
+    def _generate(
+        self,
+        opening: "contextlib.AbstractContextManager[_Source]",
+        limits: DecodeLimits,
+        form: tuple[int | None, bool],
+        block_s: float,
+    ) -> Iterator[Waveform]:
+        with opening as source:
+            request = _request(source, limits, *form, decoded_bytes=1 << 62)
+            stream, info = _open_retrying(source, request, limits)
+            with stream:
+                block_samples = max(1, round(block_s * info.out_rate_hz))
+                for samples in _regroup(stream.blocks(info), block_samples):
+                    yield Waveform(samples, info.out_rate_hz)
+                self.info, self.damage = _conclude(stream, info, source, limits)
+
+    def __next__(self) -> Waveform:
+        return next(self._blocks)
+
+    def close(self) -> None:
+        """Stop decoding; no more blocks come."""
+        self._blocks.close()  # type: ignore[attr-defined]  # it is a generator
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    fd: int
+    num_bytes: int
+    container: Container
+
+
+@contextlib.contextmanager
+def _as_descriptor(data: bytes, limits: DecodeLimits) -> Iterator[_Source]:
+    _check_size(len(data), limits)
+    container = recognise(data[:HEAD_BYTES])
+    fd = os.memfd_create("media", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        yield _Source(fd, len(data), container)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _open_file(path: Path, limits: DecodeLimits) -> Iterator[_Source]:
+    try:
+        if not path.is_file():  # opening a pipe would wait for its writer
+            raise DecodeFailed("The path names no file that exists: name a recording.")
+        file = path.open("rb")
+    except OSError as error:
+        raise DecodeFailed(f"The file cannot be read: {error.strerror}.") from error
+    with file:
+        num_bytes = os.fstat(file.fileno()).st_size
+        _check_size(num_bytes, limits)
+        yield _Source(file.fileno(), num_bytes, recognise(file.read(HEAD_BYTES)))
+
+
+def _check_size(num_bytes: int, limits: DecodeLimits) -> None:
+    if num_bytes > limits.max_bytes:
+        raise PayloadTooLarge(f"The file has {num_bytes} bytes; at most {limits.max_bytes} are allowed.")
+
+
+def _retrying(source: _Source, limits: DecodeLimits, target_rate_hz: int | None, is_mono: bool) -> Decoded:
+    request = _request(source, limits, target_rate_hz, is_mono, decoded_bytes=limits.memory_bytes)
+    for _ in range(_NUM_TRIES):
+        try:
+            return _decode_once(source, request, limits)
+        except ChildKilled as killed:
+            last = killed
+    raise Overloaded("The decoder was stopped from outside several times: try again.") from last
+
+
+def _decode_once(source: _Source, request: DecodeRequest, limits: DecodeLimits) -> Decoded:
+    with SandboxedStream(source.fd, request, wall_s=limits.wall_s) as stream:
+        info = stream.open()
+        if info is None:
+            raise _refusal(stream.error, source, limits)
+        samples = _join(list(stream.blocks(info)), info.out_channels)
+        audio_info, damage = _conclude(stream, info, source, limits)
+    return Decoded(Waveform(samples, info.out_rate_hz), audio_info, damage)
+
+
+def _open_retrying(source: _Source, request: DecodeRequest, limits: DecodeLimits) -> tuple[SandboxedStream, StreamInfo]:
+    for _ in range(_NUM_TRIES):
+        stream = None
+        try:
+            stream = SandboxedStream(source.fd, request, wall_s=limits.wall_s)
+            info = stream.open()
+            if info is None:
+                raise _refusal(stream.error, source, limits)
+        except ChildKilled as killed:
+            last = killed
+            if stream is not None:
+                stream.close()
+        except BaseException:
+            if stream is not None:
+                stream.close()
+            raise
+        else:
+            return stream, info
+    raise Overloaded("The decoder was stopped from outside several times: try again.") from last
+
+
+def _request(
+    source: _Source, limits: DecodeLimits, target_rate_hz: int | None, is_mono: bool, *, decoded_bytes: int
+) -> DecodeRequest:
+    return DecodeRequest(
+        demuxer=source.container.demuxer,
+        max_duration_s=limits.max_duration_s,
+        expansion_bytes=limits.max_expansion * source.num_bytes,
+        decoded_bytes=decoded_bytes,
+        target_rate_hz=target_rate_hz,
+        is_mono=is_mono,
+        cpu_s=max(1, math.ceil(limits.cpu_s)),
+        memory_bytes=limits.memory_bytes,
+    )
+
+
+def _conclude(
+    stream: SandboxedStream, info: StreamInfo, source: _Source, limits: DecodeLimits
+) -> tuple[AudioInfo, str | None]:
+    if stream.end is None:
+        raise _refusal(stream.error, source, limits)
+    duration_s = stream.end.num_source_samples / info.sample_rate_hz
+    found = AudioInfo(info.container, info.codec, info.sample_rate_hz, info.num_channels, duration_s)
+    return found, stream.end.damage
+
+
+def _refusal(error: StreamError | None, source: _Source, limits: DecodeLimits) -> AudioTooLong | DecodeFailed:
+    reason = error.message if error is not None else "it holds no audio"
+    if error is not None and error.kind == "too_long":
+        return AudioTooLong(f"The recording is longer than {limits.max_duration_s:g} s ({reason}): send a shorter one.")
+    if error is not None and error.kind == "too_large":
+        return AudioTooLong(f"The recording is refused: {reason}. Send a shorter one.")
+    return DecodeFailed(f"The file begins like {source.container.label}, but no audio could be read from it: {reason}.")
+
+
+def _join(blocks: list[Samples], num_channels: int) -> Samples:
+    """One array [channels, n]; each block is let go as soon as it has been copied."""
+    joined = np.empty((num_channels, sum(block.shape[1] for block in blocks)), np.float32)
+    start = 0
+    blocks.reverse()
+    while blocks:
+        block = blocks.pop()
+        joined[:, start : start + block.shape[1]] = block
+        start += block.shape[1]
+    return joined
+
+
+def _regroup(blocks: Iterator[Samples], block_samples: int) -> Iterator[Samples]:
+    """Blocks of exactly `block_samples`, the last one shorter."""
+    pending: list[Samples] = []
+    num_pending = 0
+    for block in blocks:
+        pending.append(block)
+        num_pending += block.shape[1]
+        if num_pending < block_samples:
+            continue
+        joined = _join(pending, block.shape[0])
+        num_whole = num_pending - num_pending % block_samples
+        for start in range(0, num_whole, block_samples):
+            yield joined[:, start : start + block_samples]
+        pending, num_pending = [joined[:, num_whole:]], num_pending - num_whole
+    if num_pending:
+        yield _join(pending, pending[0].shape[0])

@@ -1,0 +1,231 @@
+"""What runs inside a decoding child: PyAV on one descriptor, samples out through another.
+
+Nothing here trusts the file: the demuxer is named by the caller (from magic bytes, never from a name),
+nested opens are refused, decoders are those of a list, and samples are counted as they come. Numbers in
+headers end a decode early when they are too large; they never size a buffer.
+"""
+
+import io
+import os
+import wave
+from collections.abc import Iterator
+
+import av
+import av.logging
+import numpy as np
+
+from audiofoundation.audio.resample import StreamingResampler
+from audiofoundation.audio.sandbox import protocol
+from audiofoundation.audio.sandbox.formats import FULL_NAMES
+from audiofoundation.audio.sandbox.frames import FrameGatherer
+from audiofoundation.audio.sandbox.opening import (
+    DescriptorFile,
+    MediaRefused,
+    check_layout,
+    declared_duration_s,
+    find_audio_stream,
+    open_container,
+)
+from audiofoundation.audio.sandbox.protocol import DecodeRequest, StreamEnd, StreamError, StreamInfo
+from audiofoundation.audio.waveform import Samples, mix_to_mono
+
+_BLOCK_VALUES = 1 << 16
+_LOUDEST = np.float32(1e6)  # 120 dB over full scale; the squares of 1e20, which a float file can hold, are infinite
+_MIN_MISSING_S, _MIN_MISSING_RATIO = 0.1, 0.01
+_MIN_BOMB_S = 60.0  # a file that decodes to less than this is no bomb, whatever its ratio
+
+
+def decode_descriptor(request: DecodeRequest, input_fd: int, output_fd: int) -> None:
+    """Decode the file behind `input_fd` and write the messages of `protocol` to `output_fd`."""
+    try:
+        os.lseek(input_fd, 0, os.SEEK_SET)
+        _Decode(request, output_fd).run(input_fd)
+    except MediaRefused as refusal:
+        _write(output_fd, protocol.pack(protocol.ERROR, StreamError(refusal.kind, str(refusal))))
+    except (av.error.FFmpegError, ValueError, OverflowError, EOFError) as error:
+        # PyAV raises ValueError for values that ffmpeg's headers cannot mean.
+        message = _reason(error)
+        _write(output_fd, protocol.pack(protocol.ERROR, StreamError("undecodable", message)))
+    except MemoryError:
+        message = "decoding it takes more memory than is allowed"
+        _write(output_fd, protocol.pack(protocol.ERROR, StreamError("undecodable", message)))
+
+
+class _Decode:
+    """One file's decode: `run` writes INFO, SAMPLES…, DONE."""
+
+    def __init__(self, request: DecodeRequest, output_fd: int) -> None:
+        self._request = request
+        self._output_fd = output_fd
+        self._num_source = 0
+        self._num_sent_bytes = 0
+        self._damage: str | None = None
+
+    def run(self, input_fd: int) -> None:
+        with open_container(DescriptorFile(input_fd), self._request.demuxer) as container:
+            stream = find_audio_stream(container)
+            declared_s = declared_duration_s(container, stream, input_fd)
+            self._refuse_declared(declared_s)
+            blocks = self._blocks(container, stream)
+            first = next(blocks, None)
+            if first is None:
+                raise MediaRefused("undecodable", self._damage or "it holds no audio samples")
+            rate_hz = self._rate_hz
+            resampler = self._start(stream, first, rate_hz)
+            self._send(resampler.push(self._mix(first)))
+            for block in blocks:
+                self._send(resampler.push(self._mix(block)))
+            self._send(resampler.push(self._mix(first[:, :0]), is_last=True))
+            self._note_missing(declared_s, rate_hz)
+        end = StreamEnd(self._num_source, self._damage)
+        _write(self._output_fd, protocol.pack(protocol.DONE, end))
+
+    def _start(self, stream: "av.AudioStream", first: Samples, rate_hz: int) -> StreamingResampler:
+        out_rate_hz = self._request.target_rate_hz or rate_hz
+        out_channels = 1 if self._request.is_mono else first.shape[0]
+        info = StreamInfo(
+            container=FULL_NAMES.get(self._request.demuxer, self._request.demuxer),
+            codec=stream.codec_context.codec.canonical_name,
+            sample_rate_hz=rate_hz,
+            num_channels=first.shape[0],
+            out_rate_hz=out_rate_hz,
+            out_channels=out_channels,
+        )
+        _write(self._output_fd, protocol.pack(protocol.INFO, info))
+        return StreamingResampler(rate_hz, out_rate_hz, out_channels)
+
+    def _blocks(self, container: "av.container.InputContainer", stream: "av.AudioStream") -> Iterator[Samples]:
+        """Blocks [channels, n] of about `_BLOCK_VALUES` values, counted and bounded."""
+        gathering: FrameGatherer | None = None
+        for frame in self._decoded(container.demux(stream)):
+            if gathering is None:
+                check_layout(frame.sample_rate, frame.layout.nb_channels)
+                self._rate_hz = frame.sample_rate
+                gathering = FrameGatherer(frame)
+            if not gathering.add(frame):
+                self._damage = "the number of channels or the sample rate changes within the file"
+                break
+            self._num_source += frame.samples
+            self._refuse_too_much(gathering.num_channels)
+            if gathering.num_values >= _BLOCK_VALUES:
+                yield self._finite(gathering.take())
+        if gathering is not None and gathering.num_values:
+            yield self._finite(gathering.take())
+
+    def _decoded(self, packets: "Iterator[av.Packet]") -> "Iterator[av.AudioFrame]":
+        has_sound = False
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError as error:
+                if not isinstance(error, av.error.EOFError):
+                    self._damage = _reason(error)
+                return
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError as error:
+                if not has_sound:
+                    continue
+                self._damage = _reason(error)
+                return
+            has_sound = has_sound or bool(frames)
+            yield from frames
+
+    def _finite(self, samples: Samples) -> Samples:
+        flat = samples.ravel(order="K")
+        if np.dot(flat, flat) <= _LOUDEST**2:  # the energy tells much faster; it is NaN when a sample is
+            return samples
+        is_sound = np.abs(samples) <= _LOUDEST
+        if is_sound.all():
+            return samples
+        self._damage = self._damage or "it contains samples that are no numbers of a sound; they were made silent"
+        return np.where(is_sound, samples, np.float32(0))
+
+    def _refuse_declared(self, declared_s: float | None) -> None:
+        if declared_s is not None and declared_s > self._request.max_duration_s:
+            raise MediaRefused("too_long", f"its header says {declared_s:.0f} s")
+
+    def _refuse_too_much(self, num_channels: int) -> None:
+        seconds = self._num_source / self._rate_hz
+        if seconds > self._request.max_duration_s:
+            raise MediaRefused("too_long", "there is more audio than that")
+        if seconds > _MIN_BOMB_S and 2 * self._num_source * num_channels > self._request.expansion_bytes:
+            raise MediaRefused("too_large", "it expands implausibly far when decoded")
+
+    def _note_missing(self, declared_s: float | None, rate_hz: int) -> None:
+        decoded_s = self._num_source / rate_hz
+        missing_s = 0.0 if declared_s is None else declared_s - decoded_s
+        if self._damage is None and missing_s > max(_MIN_MISSING_S, _MIN_MISSING_RATIO * decoded_s):
+            self._damage = "the file ends before its header says"
+        if self._damage is not None:
+            expected = f" of {declared_s:.3f}" if missing_s > 0 else ""
+            self._damage = f"{decoded_s:.3f}{expected} s were decoded: {self._damage}."
+
+    def _mix(self, samples: Samples) -> Samples:
+        if self._request.is_mono and samples.shape[0] > 1:
+            return mix_to_mono(samples)
+        return samples
+
+    def _send(self, samples: Samples) -> None:
+        if not samples.shape[1]:
+            return
+        data = memoryview(np.ascontiguousarray(samples.T).tobytes())
+        self._num_sent_bytes += len(data)
+        if self._num_sent_bytes > self._request.decoded_bytes:
+            raise MediaRefused("too_large", "decoded it would take more memory than is allowed")
+        step = protocol.MAX_SAMPLE_BYTES - protocol.MAX_SAMPLE_BYTES % (4 * samples.shape[0])
+        for start in range(0, len(data), step):
+            part = data[start : start + step]
+            _write(self._output_fd, protocol.HEADER.pack(protocol.SAMPLES, len(part)))
+            _write(self._output_fd, part)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, av.error.InvalidDataError):
+        return "the data is damaged or cut off"
+    if isinstance(error, av.error.FFmpegError):
+        return f"the decoder reports: {(error.strerror or 'an unknown error')[:80]}"
+    return "its header makes no sense"
+
+
+def _write(fd: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def silent_wav() -> bytes:
+    """A short WAV of silence, to rehearse with."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as out:
+        out.setnchannels(2)
+        out.setsampwidth(2)
+        out.setframerate(24000)
+        out.writeframes(bytes(24000))
+    return buffer.getvalue()
+
+
+def warm_up() -> None:
+    """Decode something harmless, so that children find every lazily loaded part in memory."""
+    av.logging.set_level(None)
+    request = DecodeRequest("wav", 10.0, 1e9, 1 << 20, 16000, True, 10, 1 << 30)
+    input_fd = os.memfd_create("warm-up")
+    output_fd = os.memfd_create("warm-up")
+    os.write(input_fd, silent_wav())
+    os.lseek(input_fd, 0, os.SEEK_SET)
+    decode_descriptor(request, input_fd, output_fd)
+    os.close(input_fd)
+    os.close(output_fd)
+
+
+def is_complete(messages: bytes) -> bool:
+    """Whether the messages end in DONE."""
+    offset, kind = 0, b""
+    while offset + protocol.HEADER.size <= len(messages):
+        kind, length = protocol.HEADER.unpack_from(messages, offset)
+        offset += protocol.HEADER.size + length
+    return kind == protocol.DONE and offset == len(messages)

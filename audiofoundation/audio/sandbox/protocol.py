@@ -1,0 +1,80 @@
+"""What passes between the caller, the zygote and a decoding child.
+
+Control socket (SOCK_SEQPACKET, caller to zygote): one `DecodeRequest` as JSON per datagram with three
+descriptors: the bytes to decode, the pipe for the result, the status socket.
+Status socket (SOCK_SEQPACKET, zygote to caller): a datagram with the child's pidfd, then one with its
+exit code (negative: the signal that ended it).
+Pipe (child to caller): messages of one kind byte, a 32-bit little-endian length and the payload.
+"""
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+
+HEADER = struct.Struct("<cI")
+STATUS = struct.Struct("<i")
+MAX_JSON_BYTES = 4096
+MAX_SAMPLE_BYTES = 1 << 20
+
+INFO = b"I"  # JSON of StreamInfo, once, first
+SAMPLES = b"S"  # float32 little-endian, interleaved [n, channels]
+DONE = b"D"  # JSON of StreamEnd, last
+ERROR = b"E"  # JSON of StreamError, last
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeRequest:
+    """What one child is to do and what it may use.
+
+    `expansion_bytes` is the most that may come out, counted as 16-bit samples at the source's rate;
+    `decoded_bytes` bounds what is sent to the caller.
+    """
+
+    demuxer: str
+    max_duration_s: float
+    expansion_bytes: float
+    decoded_bytes: int
+    target_rate_hz: int | None
+    is_mono: bool
+    cpu_s: int
+    memory_bytes: int
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "DecodeRequest":
+        return cls(**json.loads(data))
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What the child found: the source as it was, and the form in which samples follow."""
+
+    container: str
+    codec: str
+    sample_rate_hz: int
+    num_channels: int
+    out_rate_hz: int
+    out_channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """How much there was, in samples per channel at the source's rate, and what was wrong with it."""
+
+    num_source_samples: int
+    damage: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamError:
+    """Why nothing (more) comes: `kind` is too_long, too_large or undecodable."""
+
+    kind: str
+    message: str
+
+
+def pack(kind: bytes, value: StreamInfo | StreamEnd | StreamError) -> bytes:
+    payload = json.dumps(asdict(value)).encode()
+    return HEADER.pack(kind, len(payload)) + payload
