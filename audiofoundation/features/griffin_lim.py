@@ -1,0 +1,241 @@
+"""Griffin-Lim: mel frames to samples with no trained weights, offline and streaming.
+
+Magnitudes are the pseudo-inverse of the mel filters; phases come from fast Griffin-Lim with momentum
+(Perraudin, Balazs and Søndergaard 2013). The streaming form (Zhu, Beauregard and Wyse 2007, RTISI-LA, with
+momentum) commits a few frames at a time: it iterates over the new frames and a short look-ahead on top
+of the overlap of what is already committed.
+
+Shape letters: T frames, F mel bands, K frequency bins, W transform size, N samples.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from audiofoundation.features.mel import Float32, MelConfig, hann_window, mel_filters
+
+Complex64 = NDArray[np.complex64]
+
+_MOMENTUM = np.float32(0.99)
+_TINY = np.float32(1e-8)
+_PRIMED_WEIGHT = np.float32(30)  # beside a window sum of at most 1.5
+
+
+@lru_cache(maxsize=8)
+def inverse_filters(config: MelConfig) -> Float32:
+    """Return the pseudo-inverse of the mel filters as [F, K]: band energies to linear magnitudes."""
+    return np.linalg.pinv(mel_filters(config).astype(np.float64)).T.astype(np.float32)
+
+
+def mel_to_magnitude(mel: Float32, config: MelConfig) -> Float32:
+    """Return linear magnitudes [T, K] whose mel is close to the log-mel `mel` [T, F]."""
+    magnitude = np.exp(np.asarray(mel, np.float32)) @ inverse_filters(config)
+    np.maximum(magnitude, np.float32(1e-5), out=magnitude)
+    return magnitude
+
+
+def griffin_lim(mel: Float32, config: MelConfig, *, num_iterations: int = 32, seed: int = 0) -> Float32:
+    """Return the waveform of log-mel frames, all of them at hand.
+
+    Args:
+        mel: float32 [T, F], natural-log magnitudes of the preset.
+        config: the preset.
+        num_iterations: Griffin-Lim iterations.
+        seed: of the random starting phase.
+
+    Returns:
+        float32 [T * hop]: from the centre of frame 0 to one hop past the centre of the last frame.
+    """
+    if len(mel) == 0:
+        return np.zeros(0, np.float32)
+    magnitude = mel_to_magnitude(mel, config)
+    frames = _random_phase_frames(magnitude, np.random.default_rng(seed))
+    previous = np.zeros_like(frames)
+    num_samples = (len(mel) - 1) * config.hop_length + config.fft_size
+    gain = _reciprocal(_window_sum(config, len(mel), num_samples), 1e-3)
+    for _ in range(num_iterations):
+        signal = _overlap_add(frames, config, num_samples) * gain
+        rebuilt = _analyse(signal, config)
+        frames = _project(rebuilt, previous, magnitude)
+        previous = rebuilt
+    signal = _overlap_add(frames, config, num_samples) * gain
+    return signal[config.fft_size // 2 :][: len(mel) * config.hop_length]
+
+
+def _random_phase_frames(magnitude: Float32, rng: np.random.Generator) -> Complex64:
+    phase = rng.random(magnitude.shape, np.float32) * np.float32(2 * np.pi)
+    return (magnitude * np.exp(1j * phase)).astype(np.complex64)
+
+
+def _project(rebuilt: Complex64, previous: Complex64, magnitude: Float32) -> Complex64:
+    """Extrapolate by momentum, then give every bin its magnitude back."""
+    moved = rebuilt - (_MOMENTUM / (1 + _MOMENTUM)) * previous
+    moved *= magnitude / (np.abs(moved) + _TINY)
+    return moved
+
+
+def _overlap_add(frames: Complex64, config: MelConfig, num_samples: int) -> Float32:
+    pieces = scipy.fft.irfft(frames, config.fft_size, axis=-1)
+    pieces *= hann_window(config)
+    return _add_pieces(pieces, config, num_samples)
+
+
+def _add_pieces(pieces: Float32, config: MelConfig, num_samples: int) -> Float32:
+    hop, num_frames = config.hop_length, len(pieces)
+    parts = config.fft_size // hop
+    rows: Float32 = np.zeros((num_frames + parts - 1, hop), np.float32)
+    for part in range(parts):
+        rows[part : part + num_frames] += pieces[:, part * hop : (part + 1) * hop]
+    return rows.reshape(-1)[:num_samples]
+
+
+def _window_sum(config: MelConfig, num_frames: int, num_samples: int) -> Float32:
+    squared = np.broadcast_to(hann_window(config) ** 2, (num_frames, config.fft_size))
+    return _add_pieces(squared, config, num_samples)
+
+
+def _reciprocal(weight: Float32, smallest: float) -> Float32:
+    out: Float32 = np.reciprocal(np.maximum(weight, np.float32(smallest)))
+    return out
+
+
+def _analyse(signal: Float32, config: MelConfig) -> Complex64:
+    frames = np.lib.stride_tricks.sliding_window_view(signal, config.fft_size)[:: config.hop_length]
+    spectrum: Complex64 = scipy.fft.rfft(frames * hann_window(config), axis=-1)
+    return spectrum
+
+
+@dataclass(frozen=True, slots=True)
+class GriffinLimOptions:
+    """Trade of quality, speed and delay of the streaming form (figures in docs/lab)."""
+
+    step_frames: int = 8
+    look_ahead_frames: int = 4
+    num_iterations: int = 16
+
+
+class GriffinLimVocoder:
+    """Streaming Griffin-Lim as a vocoder: no weights, deterministic for a seed."""
+
+    name = "griffinlim-streaming"
+
+    def __init__(self, config: MelConfig, options: GriffinLimOptions | None = None) -> None:
+        if config.fft_size % config.hop_length or config.log != "ln":
+            raise ValueError(f"Griffin-Lim needs a natural-log preset whose hop divides the transform, not {config}")
+        self._config = config
+        self._options = options or GriffinLimOptions()
+
+    @property
+    def mel_config(self) -> MelConfig:
+        return self._config
+
+    def create_stream(self, *, seed: int = 0) -> "GriffinLimStream":
+        return GriffinLimStream(self._config, self._options, seed)
+
+
+class GriffinLimStream:
+    """One stream. Samples leave `look_ahead_frames` frames and half a transform after their frame came."""
+
+    def __init__(self, config: MelConfig, options: GriffinLimOptions, seed: int) -> None:
+        self._config, self._options = config, options
+        self._group = math.gcd(options.step_frames, options.look_ahead_frames)
+        self._unread = np.zeros((0, config.num_bands), np.float32)
+        self._rng = np.random.default_rng(seed)
+        num_bins, overlap = config.fft_size // 2 + 1, config.fft_size - config.hop_length
+        self._waiting = np.zeros((0, num_bins), np.float32)
+        self._phases = np.zeros((0, num_bins), np.complex64)
+        self._previous = np.zeros((0, num_bins), np.complex64)
+        self._overlap = np.zeros(overlap, np.float32)
+        self._weight = np.zeros(overlap, np.float32)
+        self._to_drop = config.fft_size // 2
+        self._to_emit = 0
+
+    def prime(self, samples: Float32) -> None:
+        """Start from sound: take the float32 samples [N] before the stream, N at least one transform.
+
+        The next frame is centred one hop before their end. They outweigh what the iterations put on top
+        of them, so that the phases of the first frames fit them.
+        """
+        count = len(self._overlap)
+        self._weight = np.full(count, _PRIMED_WEIGHT, np.float32)
+        self._overlap = np.asarray(samples[-count:], np.float32) * _PRIMED_WEIGHT
+
+    def push(self, mel: Float32) -> Float32:
+        """Take log-mel frames [T, F]; return final samples [n]."""
+        self._accept(mel)
+        step, ahead = self._options.step_frames, self._options.look_ahead_frames
+        out = []
+        while len(self._waiting) >= step + ahead:
+            out.append(self._commit(step))
+        return self._trim(out)
+
+    def finish(self) -> Float32:
+        """Return the samples that are left."""
+        self._read(self._unread)
+        out = []
+        while len(self._waiting):
+            out.append(self._commit(min(self._options.step_frames, len(self._waiting))))
+        # Past the last frame the window sum falls to nothing; what lies there fades instead of exploding.
+        tail = self._overlap * _reciprocal(self._weight, 1e-1)
+        out.append(tail)
+        return self._trim(out)
+
+    def _accept(self, mel: Float32) -> None:
+        """Read whole groups of frames, so that the pieces they came in change nothing, not even a last bit."""
+        self._to_emit += len(mel) * self._config.hop_length
+        self._unread = np.concatenate([self._unread, np.asarray(mel, np.float32)])
+        while len(self._unread) >= self._group:
+            self._read(self._unread[: self._group])
+            self._unread = self._unread[self._group :]
+
+    def _read(self, mel: Float32) -> None:
+        magnitude = mel_to_magnitude(mel, self._config)
+        self._waiting = np.concatenate([self._waiting, magnitude])
+        self._phases = np.concatenate([self._phases, _random_phase_frames(magnitude, self._rng)])
+        self._previous = np.concatenate([self._previous, np.zeros(magnitude.shape, np.complex64)])
+
+    def _trim(self, parts: list[Float32]) -> Float32:
+        samples = np.concatenate([np.zeros(0, np.float32), *parts])
+        dropped = min(self._to_drop, len(samples))
+        self._to_drop -= dropped
+        samples = samples[dropped:][: self._to_emit]
+        self._to_emit -= len(samples)
+        return samples
+
+    def _commit(self, num_frames: int) -> Float32:
+        """Settle the phases of the frames at hand, add the first `num_frames` of them to the signal."""
+        config = self._config
+        count = min(len(self._waiting), num_frames + self._options.look_ahead_frames)
+        magnitude = self._waiting[:count]
+        frames, previous = self._phases[:count], self._previous[:count]
+        num_samples = (count - 1) * config.hop_length + config.fft_size
+        weight = _window_sum(config, count, num_samples)
+        weight[: len(self._weight)] += self._weight
+        gain = _reciprocal(weight, 1e-1)
+        for _ in range(self._options.num_iterations):
+            signal = _overlap_add(frames, config, num_samples)
+            signal[: len(self._overlap)] += self._overlap
+            signal *= gain
+            rebuilt = _analyse(signal, config)
+            frames = _project(rebuilt, previous, magnitude)
+            previous = rebuilt
+        self._phases[:count], self._previous[:count] = frames, previous
+        return self._add_to_signal(num_frames)
+
+    def _add_to_signal(self, num_frames: int) -> Float32:
+        config = self._config
+        num_samples = (num_frames - 1) * config.hop_length + config.fft_size
+        signal = _overlap_add(self._phases[:num_frames], config, num_samples)
+        weight = _window_sum(config, num_frames, num_samples)
+        signal[: len(self._overlap)] += self._overlap
+        weight[: len(self._weight)] += self._weight
+        settled = num_frames * config.hop_length
+        out = signal[:settled] * _reciprocal(weight[:settled], 1e-3)
+        self._overlap, self._weight = signal[settled:].copy(), weight[settled:].copy()
+        self._waiting = self._waiting[num_frames:]
+        self._phases, self._previous = self._phases[num_frames:], self._previous[num_frames:]
+        return out
