@@ -1,0 +1,209 @@
+"""The tables of the catalog: the system of record (docs/adr/0001).
+
+Times are seconds since the epoch (UTC) as floats, so that SQLite and PostgreSQL compare them alike.
+"""
+
+import time
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_Id = String(64)
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {dict[str, Any]: JSON, str: Text, float: Float, int: BigInteger}  # noqa: RUF012
+
+
+class Timestamps:
+    created_at: Mapped[float] = mapped_column(default=time.time)
+    updated_at: Mapped[float] = mapped_column(default=time.time, onupdate=time.time)
+
+
+class Collection(Base, Timestamps):
+    """A named set of items from the world."""
+
+    __tablename__ = "collections"
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    policy: Mapped[str] = mapped_column(String(32), default="none")
+
+
+class Asset(Base, Timestamps):
+    """The original bytes of one recording, stored once whatever names it."""
+
+    __tablename__ = "assets"
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    key: Mapped[str]
+    size_bytes: Mapped[int]
+    container: Mapped[str] = mapped_column(String(64), default="")
+    codec: Mapped[str] = mapped_column(String(64), default="")
+    sample_rate_hz: Mapped[int] = mapped_column(Integer, default=0)
+    num_channels: Mapped[int] = mapped_column(Integer, default=0)
+    duration_s: Mapped[float] = mapped_column(default=0.0)
+    damage: Mapped[str | None]
+    tombstoned_at: Mapped[float | None]
+
+
+class Item(Base, Timestamps):
+    """One source in a collection: where it came from, how far it got, why it failed."""
+
+    __tablename__ = "items"
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    collection_id: Mapped[str] = mapped_column(_Id, ForeignKey("collections.id"))
+    canonical: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(String(16))
+    source: Mapped[str]
+    state: Mapped[str] = mapped_column(String(16), default="queued")
+    error_class: Mapped[str | None] = mapped_column(String(48))
+    error: Mapped[str | None]
+    title: Mapped[str | None]
+    channel: Mapped[str | None]
+    license: Mapped[str | None]
+    duration_s: Mapped[float | None]
+    policy: Mapped[str | None] = mapped_column(String(64))
+    tool_version: Mapped[str | None] = mapped_column(String(64))
+    retrieved_at: Mapped[float | None]
+    asset_id: Mapped[str | None] = mapped_column(_Id, ForeignKey("assets.id"))
+    __table_args__ = (
+        UniqueConstraint("collection_id", "canonical"),
+        Index("ix_items_state", "collection_id", "state", "error_class"),
+        Index("ix_items_asset", "asset_id"),
+    )
+
+
+class Dataset(Base, Timestamps):
+    """A collection seen through one preset and one set of options."""
+
+    __tablename__ = "datasets"
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    collection_id: Mapped[str] = mapped_column(_Id, ForeignKey("collections.id"))
+    preset: Mapped[str] = mapped_column(String(32))
+    mel_fingerprint: Mapped[str] = mapped_column(String(64))
+    config: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(16), default="building")
+    manifest_key: Mapped[str | None]
+    manifest_sha256: Mapped[str | None] = mapped_column(String(64))
+
+
+class DatasetItem(Base, Timestamps):
+    """What became of one item in one dataset."""
+
+    __tablename__ = "dataset_items"
+    dataset_id: Mapped[str] = mapped_column(_Id, ForeignKey("datasets.id"), primary_key=True)
+    item_id: Mapped[str] = mapped_column(_Id, ForeignKey("items.id"), primary_key=True)
+    shard_id: Mapped[str] = mapped_column(_Id)
+    state: Mapped[str] = mapped_column(String(16), default="queued")
+    error_class: Mapped[str | None] = mapped_column(String(48))
+    error: Mapped[str | None]
+    num_segments: Mapped[int] = mapped_column(Integer, default=0)
+    duration_s: Mapped[float] = mapped_column(default=0.0)
+    __table_args__ = (
+        Index("ix_dataset_items_state", "dataset_id", "state"),
+        Index("ix_dataset_items_shard", "shard_id"),
+    )
+
+
+class Shard(Base, Timestamps):
+    """One tar of samples. It exists for readers once its state is `committed`."""
+
+    __tablename__ = "shards"
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(_Id, ForeignKey("datasets.id"))
+    shard_index: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(16), default="queued")
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    key: Mapped[str | None]
+    size_bytes: Mapped[int] = mapped_column(default=0)
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    num_samples: Mapped[int] = mapped_column(Integer, default=0)
+    duration_s: Mapped[float] = mapped_column(default=0.0)
+    wall_s: Mapped[float] = mapped_column(default=0.0)
+    cpu_s: Mapped[float] = mapped_column(default=0.0)
+    __table_args__ = (UniqueConstraint("dataset_id", "shard_index"),)
+
+
+class Job(Base, Timestamps):
+    """One piece of work. The row is the truth; a queue message is a hint (docs/adr/0003)."""
+
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(48))
+    key: Mapped[str] = mapped_column(String(200), unique=True)
+    subject_id: Mapped[str] = mapped_column(_Id)
+    state: Mapped[str] = mapped_column(String(16), default="queued")
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    lease_owner: Mapped[str | None] = mapped_column(String(128))
+    lease_until: Mapped[float | None]
+    not_before: Mapped[float] = mapped_column(default=0.0)
+    published_at: Mapped[float] = mapped_column(default=0.0)
+    last_error_class: Mapped[str | None] = mapped_column(String(48))
+    last_error: Mapped[str | None]
+    __table_args__ = (
+        Index("ix_jobs_state", "state", "kind", "not_before"),
+        Index("ix_jobs_lease", "state", "lease_until"),
+        Index("ix_jobs_subject", "subject_id"),
+    )
+
+
+class Lease(Base):
+    """A named singleton role, such as the sweeper: whoever holds the row until `lease_until` has it."""
+
+    __tablename__ = "leases"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(128))
+    lease_until: Mapped[float]
+
+
+class Run(Base, Timestamps):
+    """A training run: what was asked, how far it got."""
+
+    __tablename__ = "runs"
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    recipe: Mapped[str] = mapped_column(String(64))
+    dataset_id: Mapped[str] = mapped_column(_Id, ForeignKey("datasets.id"))
+    overrides: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(16), default="queued")
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    step: Mapped[int] = mapped_column(Integer, default=0)
+    num_steps: Mapped[int] = mapped_column(Integer, default=0)
+    losses: Mapped[dict[str, Any]]
+    is_cancel_requested: Mapped[bool] = mapped_column(default=False)
+    error_class: Mapped[str | None] = mapped_column(String(48))
+    error: Mapped[str | None]
+    model_id: Mapped[str | None] = mapped_column(_Id)
+
+
+class Checkpoint(Base, Timestamps):
+    """A committed, verified training state; the newest is where a run resumes."""
+
+    __tablename__ = "checkpoints"
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    run_id: Mapped[str] = mapped_column(_Id, ForeignKey("runs.id"))
+    step: Mapped[int] = mapped_column(Integer)
+    attempt: Mapped[int] = mapped_column(Integer)
+    key: Mapped[str]
+    size_bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    losses: Mapped[dict[str, Any]]
+    __table_args__ = (UniqueConstraint("run_id", "step", "attempt"),)
+
+
+class Model(Base, Timestamps):
+    """A servable model: one immutable safetensors object."""
+
+    __tablename__ = "models"
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    task: Mapped[str] = mapped_column(String(32))
+    kind: Mapped[str] = mapped_column(String(32))
+    state: Mapped[str] = mapped_column(String(16), default="candidate")
+    run_id: Mapped[str | None] = mapped_column(_Id, ForeignKey("runs.id"))
+    dataset_id: Mapped[str | None] = mapped_column(_Id)
+    mel_fingerprint: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str]
+    size_bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    metrics: Mapped[dict[str, Any]]
