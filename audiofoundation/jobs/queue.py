@@ -1,0 +1,122 @@
+"""Enqueueing: the row is written with what it refers to; its id is published after the commit."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+from sqlalchemy import Engine, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from audiofoundation.catalog.engine import write_session
+from audiofoundation.catalog.tables import Job
+from audiofoundation.errors import StorageUnavailable
+from audiofoundation.identifiers import JobId, create_id
+from audiofoundation.jobs.kinds import TERMINAL_STATES, JobKind, JobState
+
+# More hints than this never wait in one queue: the sweeper tops it up as it drains.
+MAX_HINTS = 1000
+
+_log = structlog.get_logger(__name__)
+
+
+class Publisher(Protocol):
+    """Carries hints ("this job may be claimable") to workers. Losing one costs time, never work."""
+
+    def publish(self, kind: JobKind, job_id: JobId) -> None:
+        """Send one hint. Raises StorageUnavailable when the queue server does not answer."""
+
+    def num_waiting(self, kind: JobKind) -> int:
+        """Return how many hints wait in the queue of this kind. Raises StorageUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitOfWork:
+    """One write transaction and the jobs enqueued in it."""
+
+    session: Session
+    enqueued: list[tuple[JobKind, JobId]] = field(default_factory=list)
+
+    def enqueue(self, kind: JobKind, *, key: str, subject_id: str, is_requeue: bool = False) -> JobId:
+        """Add a job, unless one with this key exists; return the id of the job with this key.
+
+        Args:
+            kind: what the job does.
+            key: what makes the job one of its kind; enqueueing the same key again adds nothing.
+            subject_id: the row that the job is about.
+            is_requeue: put a finished, failed, dead or cancelled job back in the queue, attempt 0.
+        """
+        now = time.time()
+        job_id = self._insert(kind, key, subject_id, now)
+        if job_id is None and is_requeue:
+            job_id = self._requeue(key, now)
+        if job_id is None:
+            return JobId(self.session.scalars(select(Job.id).where(Job.key == key)).one())
+        self.enqueued.append((kind, job_id))
+        return job_id
+
+    def _insert(self, kind: JobKind, key: str, subject_id: str, now: float) -> JobId | None:
+        is_postgresql = self.session.get_bind().dialect.name == "postgresql"
+        insert = postgresql.insert if is_postgresql else sqlite.insert
+        # Hints beyond the limit are left to the sweeper, which sees published_at = 0.
+        published_at = now if len(self.enqueued) < MAX_HINTS else 0.0
+        statement = insert(Job).values(
+            id=create_id("job"), kind=kind.value, key=key, subject_id=subject_id, published_at=published_at
+        )
+        inserted = self.session.execute(
+            statement.on_conflict_do_nothing(index_elements=[Job.key]).returning(Job.id)
+        ).scalar_one_or_none()
+        return None if inserted is None else JobId(inserted)
+
+    def _requeue(self, key: str, now: float) -> JobId | None:
+        requeued = self.session.execute(
+            update(Job)
+            .where(Job.key == key, Job.state.in_(TERMINAL_STATES))
+            .values(
+                state=JobState.QUEUED,
+                attempt=0,
+                lease_owner=None,
+                lease_until=None,
+                not_before=0.0,
+                published_at=now,
+                last_error_class=None,
+                last_error=None,
+            )
+            .returning(Job.id)
+            .execution_options(synchronize_session=False)
+        ).scalar_one_or_none()
+        return None if requeued is None else JobId(requeued)
+
+
+@dataclass(frozen=True, slots=True)
+class JobQueue:
+    """Opens units of work on the catalog and publishes what they enqueued."""
+
+    engine: Engine
+    publisher: Publisher
+
+    @contextmanager
+    def unit_of_work(self) -> Iterator[UnitOfWork]:
+        """Yield a unit of work: it commits at the end, then its jobs are published; an error drops both.
+
+        Raises:
+            StorageUnavailable: the catalog did not answer; nothing was written.
+        """
+        with write_session(self.engine) as session:
+            unit = UnitOfWork(session)
+            yield unit
+        publish_hints(self.publisher, unit.enqueued[:MAX_HINTS])
+
+
+def publish_hints(publisher: Publisher, jobs: Sequence[tuple[JobKind, JobId]]) -> int:
+    """Publish each job; return how many went out. The sweeper repeats what did not."""
+    for num_published, (kind, job_id) in enumerate(jobs):
+        try:
+            publisher.publish(kind, job_id)
+        except StorageUnavailable as error:
+            _log.warning("job_hints_not_published", num_jobs=len(jobs) - num_published, error=error.message)
+            return num_published
+    return len(jobs)
