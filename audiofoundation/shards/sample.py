@@ -1,0 +1,71 @@
+"""What one sample of a shard holds: a mel, where it came from, and the waveform when it was asked for."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from audiofoundation.audio.quality import QualityMeasures
+from audiofoundation.identifiers import AssetId, ItemId, Sha256
+
+Float16 = NDArray[np.float16]
+Int16 = NDArray[np.int16]
+
+
+class SampleMeta(BaseModel):
+    """`KEY.json`: the lineage and measures of a segment.
+
+    Attributes:
+        item_id: the item of the collection.
+        asset_id: the recording.
+        asset_sha256: hash of the recording's original bytes.
+        segment_index: number of the segment within the item, from 0.
+        offset_s: where the segment begins in the recording, silence that was trimmed counted.
+        duration_s: length of the segment.
+        num_samples: the same in samples at `sample_rate_hz`.
+        sample_rate_hz: the preset's rate.
+        gain_db: what the loudness normalisation added.
+        loudness_lufs: integrated loudness of the whole recording before that; None for silence.
+        mel_preset: the preset's name.
+        mel_fingerprint: the preset's fingerprint.
+        quality: measures of the segment as it is stored.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    item_id: ItemId
+    asset_id: AssetId
+    asset_sha256: Sha256
+    segment_index: int
+    offset_s: float
+    duration_s: float
+    num_samples: int
+    sample_rate_hz: int
+    gain_db: float
+    loudness_lufs: float | None
+    mel_preset: str
+    mel_fingerprint: str
+    quality: QualityMeasures | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One segment.
+
+    Attributes:
+        key: unique in the dataset, the same in every build of it.
+        mel_TF: float16 [T, F], the preset's log-mel.
+        meta: lineage and measures.
+        waveform: int16 [N] mono, or None when the dataset was made without.
+    """
+
+    key: str
+    mel_TF: Float16
+    meta: SampleMeta
+    waveform: Int16 | None = None
+
+
+def sample_key(item_id: ItemId, segment_index: int) -> str:
+    """Return the key of a segment: no dots, since WebDataset splits names at the first one."""
+    return f"{item_id}-{segment_index:06d}"

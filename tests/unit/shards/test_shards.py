@@ -1,0 +1,171 @@
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audiofoundation.audio.quality import measure_quality
+from audiofoundation.audio.waveform import Waveform
+from audiofoundation.errors import MelMismatch, ObjectCorrupt, ShardCorrupt
+from audiofoundation.features.mel import get_preset
+from audiofoundation.identifiers import AssetId, CollectionId, DatasetId, ItemId, Sha256, sha256_of
+from audiofoundation.shards.manifest import DatasetManifest, ShardRecord, load_manifest, parse_manifest
+from audiofoundation.shards.reader import read_dataset, read_shard
+from audiofoundation.shards.sample import Sample, SampleMeta, sample_key
+from audiofoundation.shards.writer import ShardSummary, ShardWriter
+from audiofoundation.storage.object_store import ObjectStore
+
+MEL = get_preset("vocos24")
+
+
+def sample(index: int, *, has_waveform: bool = True) -> Sample:
+    rng = np.random.default_rng(index)
+    sound = (0.1 * rng.standard_normal(10 * MEL.hop_length)).astype(np.float32)
+    meta = SampleMeta(
+        item_id=ItemId("item_1"),
+        asset_id=AssetId("asset_1"),
+        asset_sha256=Sha256("0" * 64),
+        segment_index=index,
+        offset_s=index * 0.1,
+        duration_s=sound.size / MEL.sample_rate_hz,
+        num_samples=sound.size,
+        sample_rate_hz=MEL.sample_rate_hz,
+        gain_db=0.0,
+        loudness_lufs=-23.4,
+        mel_preset=MEL.name,
+        mel_fingerprint=MEL.fingerprint,
+        quality=measure_quality(Waveform(sound[None], MEL.sample_rate_hz)),
+    )
+    mel_TF = rng.standard_normal((10, MEL.num_bands)).astype(np.float16)
+    waveform = (sound * 32767).astype(np.int16) if has_waveform else None
+    return Sample(sample_key(ItemId("item_1"), index), mel_TF, meta, waveform)
+
+
+def write(path: Path, *samples: Sample) -> ShardSummary:
+    with ShardWriter(path) as writer:
+        for one in samples:
+            writer.write(one)
+        return writer.finish()
+
+
+def manifest_of(*summaries: tuple[str, ShardSummary], fingerprint: str = MEL.fingerprint) -> DatasetManifest:
+    records = tuple(
+        ShardRecord(
+            index=index,
+            key=key,
+            size_bytes=summary.size_bytes,
+            sha256=summary.sha256,
+            num_samples=summary.num_samples,
+            duration_s=summary.num_audio_samples / MEL.sample_rate_hz,
+        )
+        for index, (key, summary) in enumerate(summaries)
+    )
+    return DatasetManifest(
+        dataset_id=DatasetId("ds_1"),
+        collection_id=CollectionId("col_1"),
+        mel_preset=MEL.name,
+        mel_fingerprint=fingerprint,
+        segment_s=3.0,
+        has_waveform=True,
+        num_items=1,
+        num_samples=sum(record.num_samples for record in records),
+        duration_s=sum(record.duration_s for record in records),
+        shards=records,
+    )
+
+
+def assert_equal(one: Sample, other: Sample) -> None:
+    assert (one.key, one.meta) == (other.key, other.meta)
+    np.testing.assert_array_equal(one.mel_TF, other.mel_TF)
+    assert (one.waveform is None) == (other.waveform is None)
+    if one.waveform is not None and other.waveform is not None:
+        np.testing.assert_array_equal(one.waveform, other.waveform)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    samples = [sample(0), sample(1, has_waveform=False)]
+    summary = write(tmp_path / "a.tar", *samples)
+    for found, expected in zip(read_shard(tmp_path / "a.tar"), samples, strict=True):
+        assert_equal(found, expected)
+    data = (tmp_path / "a.tar").read_bytes()
+    assert summary == ShardSummary(len(data), sha256_of(data), 2, 2 * 10 * MEL.hop_length)
+
+
+def test_the_same_samples_are_the_same_bytes(tmp_path: Path) -> None:
+    assert write(tmp_path / "a.tar", sample(0)) == write(tmp_path / "b.tar", sample(0))
+
+
+def test_any_tar_reader_sees_the_webdataset_layout(tmp_path: Path) -> None:
+    write(tmp_path / "a.tar", sample(0))
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        names = archive.getnames()
+    assert names == [f"item_1-000000.{suffix}" for suffix in ("json", "mel.npy", "wave.npy")]
+
+
+def test_an_empty_shard_is_an_empty_tar(tmp_path: Path) -> None:
+    assert write(tmp_path / "a.tar").num_samples == 0
+    assert list(read_shard(tmp_path / "a.tar")) == []
+
+
+@pytest.mark.parametrize("keep", [100, 700, 3000])
+def test_a_cut_shard_is_told(tmp_path: Path, keep: int) -> None:
+    write(tmp_path / "a.tar", sample(0), sample(1))
+    data = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "b.tar").write_bytes(data[:keep])
+    with pytest.raises(ShardCorrupt):
+        list(read_shard(tmp_path / "b.tar"))
+
+
+def test_something_else_is_no_shard(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"RIFF" * 1000)
+    with pytest.raises(ShardCorrupt):
+        list(read_shard(tmp_path / "a.tar"))
+
+
+def test_a_manifest_is_verified_and_survives(store: ObjectStore, tmp_path: Path) -> None:
+    manifest = manifest_of(("a", write(tmp_path / "a.tar", sample(0))))
+    data = manifest.to_bytes()
+    store.put_bytes("manifest", data)
+    assert load_manifest(store, "manifest", sha256_of(data)) == manifest
+    with pytest.raises(ObjectCorrupt):
+        load_manifest(store, "manifest", Sha256("0" * 64))
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"not json"])
+def test_what_is_no_manifest_is_told(data: bytes) -> None:
+    with pytest.raises(ShardCorrupt):
+        parse_manifest(data)
+
+
+def test_a_manifest_of_a_later_version_is_refused_in_words(tmp_path: Path) -> None:
+    manifest = manifest_of(("a", write(tmp_path / "a.tar", sample(0)))).model_copy(update={"format_version": 99})
+    with pytest.raises(ShardCorrupt, match="upgrade"):
+        parse_manifest(manifest.to_bytes())
+
+
+def test_a_dataset_is_read_in_order_and_from_the_cache(store: ObjectStore, tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a.tar", sample(0), sample(1)), write(tmp_path / "b.tar", sample(2))
+    store.put_file("a", tmp_path / "a.tar")
+    store.put_file("b", tmp_path / "b.tar")
+    manifest = manifest_of(("a", first), ("b", second))
+    cache = tmp_path / "cache"
+    expected = [sample(0), sample(1), sample(2)]
+    for found, wanted in zip(read_dataset(store, manifest, cache_dir=cache), expected, strict=True):
+        assert_equal(found, wanted)
+    store.delete("a")
+    store.delete("b")
+    assert len(list(read_dataset(store, manifest, cache_dir=cache))) == 3
+
+
+def test_a_flipped_bit_never_reaches_a_reader(store: ObjectStore, tmp_path: Path) -> None:
+    summary = write(tmp_path / "a.tar", sample(0))
+    data = bytearray((tmp_path / "a.tar").read_bytes())
+    data[1500] ^= 1
+    store.put_bytes("a", bytes(data))
+    with pytest.raises(ObjectCorrupt):
+        list(read_dataset(store, manifest_of(("a", summary))))
+
+
+def test_another_mel_is_refused_before_anything_is_read(store: ObjectStore) -> None:
+    with pytest.raises(MelMismatch):
+        list(read_dataset(store, manifest_of(fingerprint="0" * 16)))
