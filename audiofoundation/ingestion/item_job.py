@@ -1,0 +1,219 @@
+"""The job `ingest.item`: one source becomes one verified, immutable object and a row that names it."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine, select, update
+
+from audiofoundation.catalog.engine import read_session, write_session
+from audiofoundation.catalog.tables import Asset, Collection, Item
+from audiofoundation.errors import AudioFoundationError, NotFound, ObjectNotFound
+from audiofoundation.identifiers import Sha256, create_id
+from audiofoundation.ingestion.catalog_items import set_state
+from audiofoundation.ingestion.fetch import FetchBudget, RobotsRefused, fetch_to_file
+from audiofoundation.ingestion.policy import Policy, PolicyScope, policy_for
+from audiofoundation.ingestion.source import SourceKind
+from audiofoundation.ingestion.states import PENDING_STATES, ItemRefused, ItemState, RefusalClass
+from audiofoundation.ingestion.verify import VerifiedAudio, check_complete, verify_audio
+from audiofoundation.jobs.lease import Claim, Effect
+from audiofoundation.jobs.queue import UnitOfWork
+from audiofoundation.settings import FetchSettings, JobSettings
+from audiofoundation.storage.keys import raw_key
+from audiofoundation.storage.object_store import ObjectStore
+
+_FETCH_WALL_S = 700.0  # under the broker's hard limit of one job
+
+
+@dataclass(frozen=True, slots=True)
+class ItemToIngest:
+    """What the job needs to know of its item."""
+
+    id: str
+    kind: SourceKind
+    source: str
+    canonical: str
+    policy: Policy
+    asset_sha256: Sha256 | None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where the bytes came from. None: the source said nothing."""
+
+    tool_version: str
+    title: str | None = None
+    channel: str | None = None
+    license: str | None = None
+    advertised_s: float | None = None
+
+    def columns(self) -> dict[str, str]:
+        """What the item's row learns."""
+        known = {"title": self.title, "channel": self.channel, "license": self.license}
+        return {"tool_version": self.tool_version, **{name: text for name, text in known.items() if text}}
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedBytes:
+    """A local file with the original bytes and where they came from."""
+
+    path: Path
+    sha256: Sha256
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class ItemIngest:
+    """Handles `ingest.item`.
+
+    Attributes:
+        engine: the catalog.
+        store: takes the original bytes.
+        settings: what URL fetches may reach.
+        work_dir: directories of running jobs; a dead attempt's is removed by the next one.
+        jobs: how long a lease is extended while bytes arrive.
+    """
+
+    engine: Engine
+    store: ObjectStore
+    settings: FetchSettings
+    work_dir: Path
+    jobs: JobSettings
+
+    def __call__(self, claim: Claim) -> Effect:
+        """Fetch, verify and store; return what to write. Raises what fetching and decoding raise."""
+        item = self._load(claim.subject_id)
+        if item is None:
+            return _nothing
+        try:
+            with _job_directory(self.work_dir, claim) as directory:
+                fetched = self._fetch(item, directory, claim)
+                audio = verify_audio(fetched.path)
+                item.policy.check_duration(audio.info.duration_s)
+                check_complete(audio, advertised_s=fetched.provenance.advertised_s)
+                key = raw_key(fetched.sha256)
+                if item.kind is not SourceKind.FILE:
+                    self.store.put_file(key, fetched.path)
+                size_bytes = fetched.path.stat().st_size
+        except RobotsRefused as error:
+            return _refused(item, ItemRefused(RefusalClass.ROBOTS, error.message))
+        except ItemRefused as refusal:
+            return _refused(item, refusal)
+        return self._stored(item, fetched, audio, size_bytes)
+
+    def on_failure(self, unit: UnitOfWork, claim: Claim, error: AudioFoundationError) -> None:
+        """Mark the item failed when its job has ended without it."""
+        set_state(unit.session, claim.subject_id, ItemState.FAILED, error_class=error.code.value, error=error.message)
+
+    def _load(self, item_id: str) -> ItemToIngest | None:
+        """Return the item; None when nothing is left to do for it."""
+        with read_session(self.engine) as session:
+            item = session.get(Item, item_id)
+            if item is None or item.state not in PENDING_STATES:
+                return None
+            collection = session.get_one(Collection, item.collection_id)
+            kind = SourceKind(item.kind)
+            policy = policy_for(kind, scope=PolicyScope(collection.policy), license_policy=self.settings.license_policy)
+            digest = Sha256(item.canonical.partition(":")[2]) if kind is SourceKind.FILE else None
+            return ItemToIngest(item.id, kind, item.source, item.canonical, policy, digest)
+
+    def _fetch(self, item: ItemToIngest, directory: Path, claim: Claim) -> FetchedBytes:
+        if item.asset_sha256 is not None:
+            return self._uploaded(item.asset_sha256, directory)
+        with write_session(self.engine) as session:
+            session.execute(
+                update(Item)
+                .where(Item.id == item.id, Item.state == ItemState.QUEUED)
+                .values(state=ItemState.FETCHING, updated_at=time.time())
+            )
+        if item.kind is SourceKind.YOUTUBE:
+            return self._from_youtube(item, directory, claim)
+        path = directory / "body"
+        budget = FetchBudget(wall_s=_FETCH_WALL_S, is_crawl=True)
+        result = fetch_to_file(item.source, path, settings=self.settings, budget=budget)
+        return FetchedBytes(path, result.sha256, Provenance(tool_version="audiofoundation"))
+
+    def _uploaded(self, sha256: Sha256, directory: Path) -> FetchedBytes:
+        path = directory / "body"
+        try:
+            self.store.get_to_file(raw_key(sha256), path, sha256=sha256)
+        except ObjectNotFound as error:
+            raise NotFound("the uploaded bytes are gone from the object store; upload the file again") from error
+        return FetchedBytes(path, sha256, Provenance(tool_version="upload"))
+
+    def _from_youtube(self, item: ItemToIngest, directory: Path, claim: Claim) -> FetchedBytes:
+        # yt-dlp takes a second to import: only a worker that meets a video pays for it.
+        from audiofoundation.ingestion.youtube_item import LeaseHeartbeat, fetch_video
+
+        heartbeat = LeaseHeartbeat(self.engine, claim, self.jobs)
+        return fetch_video(item, directory, settings=self.settings, attempt=claim.attempt, heartbeat=heartbeat)
+
+    def _stored(self, item: ItemToIngest, fetched: FetchedBytes, audio: VerifiedAudio, size_bytes: int) -> Effect:
+        def effect(unit: UnitOfWork) -> None:
+            asset_id = _ensure_asset(unit, fetched, audio, size_bytes)
+            unit.session.execute(
+                update(Item)
+                .where(Item.id == item.id, Item.state != ItemState.TOMBSTONED)
+                .values(
+                    state=ItemState.STORED,
+                    asset_id=asset_id,
+                    duration_s=audio.info.duration_s,
+                    policy=item.policy.name,
+                    retrieved_at=time.time(),
+                    error_class=None,
+                    error=None,
+                    updated_at=time.time(),
+                    **fetched.provenance.columns(),
+                )
+            )
+
+        return effect
+
+
+def _ensure_asset(unit: UnitOfWork, fetched: FetchedBytes, audio: VerifiedAudio, size_bytes: int) -> str:
+    """Return the id of the row that names these bytes, made if nothing named them before."""
+    found = unit.session.scalars(select(Asset).where(Asset.sha256 == fetched.sha256)).one_or_none()
+    if found is not None:
+        return found.id
+    asset = Asset(
+        id=create_id("asset"),
+        sha256=fetched.sha256,
+        key=raw_key(fetched.sha256),
+        size_bytes=size_bytes,
+        container=audio.info.container,
+        codec=audio.info.codec,
+        sample_rate_hz=audio.info.sample_rate_hz,
+        num_channels=audio.info.num_channels,
+        duration_s=audio.info.duration_s,
+        damage=audio.damage,
+    )
+    unit.session.add(asset)
+    unit.session.flush()
+    return asset.id
+
+
+def _nothing(unit: UnitOfWork) -> None:  # noqa: ARG001
+    return
+
+
+def _refused(item: ItemToIngest, refusal: ItemRefused) -> Effect:
+    def effect(unit: UnitOfWork) -> None:
+        set_state(unit.session, item.id, refusal.state, error_class=refusal.refusal.value, error=refusal.message)
+
+    return effect
+
+
+@contextmanager
+def _job_directory(work_dir: Path, claim: Claim) -> Iterator[Path]:
+    """An empty directory for this attempt; what killed attempts left is removed first and at the end."""
+    parent = work_dir / claim.job_id
+    shutil.rmtree(parent, ignore_errors=True)
+    directory = parent / str(claim.attempt)
+    directory.mkdir(parents=True)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)

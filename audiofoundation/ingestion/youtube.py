@@ -1,0 +1,212 @@
+"""Taking one YouTube video's sound with yt-dlp: metadata and policy first, bytes only then."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from yt_dlp import YoutubeDL
+from yt_dlp import version as yt_dlp_version
+from yt_dlp.utils import DownloadCancelled, YoutubeDLError
+
+from audiofoundation.errors import DeadlineExceeded, FetchFailed, PayloadTooLarge
+from audiofoundation.ingestion.policy import Policy
+from audiofoundation.ingestion.states import ItemRefused, RefusalClass
+from audiofoundation.ingestion.youtube_errors import translate
+from audiofoundation.settings import FetchSettings
+
+TOOL_VERSION = f"yt-dlp {yt_dlp_version.__version__}"
+_ADULT_YEARS = 18
+_MIN_DURATION_S, _MAX_DURATION_S = 1.0, 4 * 3600.0
+_NOT_ENDED = frozenset({"is_upcoming", "post_live"})
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What YouTube says of a video before any of its bytes are fetched. None where it says nothing."""
+
+    video_id: str
+    title: str | None
+    channel: str | None
+    license: str | None
+    duration_s: float | None
+    live_status: str | None
+    age_limit: int
+
+
+class Heartbeat(Protocol):
+    """Called while bytes arrive."""
+
+    def __call__(self, num_bytes: int) -> None: ...
+
+
+def build_options(settings: FetchSettings, directory: Path, *, budget_s: float = 800.0) -> dict[str, Any]:
+    """Return yt-dlp's options; each is a rule of ours and none comes from a user.
+
+    Args:
+        settings: largest file, time without a byte.
+        directory: the job's own directory; everything that is written lies there.
+        budget_s: longest duration of the download.
+    """
+    return {
+        "allowed_extractors": ["^youtube$"],  # the default includes `generic`, which fetches any URL
+        "enable_file_urls": False,
+        "remote_components": [],  # no code is fetched at run time
+        "noplaylist": True,
+        "ignoreerrors": False,
+        "cachedir": str(directory / "cache"),
+        "paths": {"home": str(directory), "temp": str(directory)},
+        "outtmpl": {"default": "%(id)s.%(ext)s"},
+        # The source's codec is kept: nothing is encoded again at ingest.
+        "format": "bestaudio[acodec=opus]/bestaudio[acodec^=mp4a]/bestaudio",
+        "postprocessors": [],
+        "fixup": "never",  # would start ffmpeg; decoding happens in the sandbox
+        "skip_unavailable_fragments": False,  # True gives audio with holes, silently
+        "max_filesize": settings.max_bytes,
+        "match_filter": judge,
+        "progress_hooks": [_Budget(settings.max_bytes, budget_s)],
+        "socket_timeout": settings.timeout_s,
+        "retries": 3,
+        "fragment_retries": 3,
+        "extractor_retries": 3,
+        "file_access_retries": 3,
+        "external_downloader": {"m3u8": "native"},
+        "sleep_interval_requests": 0.75,  # as yt-dlp's preset `sleep`
+        "sleep_interval": 10,
+        "max_sleep_interval": 20,
+        "quiet": True,
+        "no_warnings": True,
+        "noprogress": True,
+        "color": "never",
+        "logger": _Silent(),
+    }
+
+
+def judge(info: dict[str, Any], *, incomplete: bool = False) -> str | None:
+    """yt-dlp's `match_filter`: return why a video is not downloaded, or None."""
+    if info.get("is_live") or info.get("live_status") in _NOT_ENDED:
+        return "the video is live or has not been published as a recording yet"
+    if (info.get("age_limit") or 0) >= _ADULT_YEARS:
+        return "the video is restricted to adults"
+    duration_s = info.get("duration")
+    if duration_s is None and incomplete:
+        return None
+    if duration_s is not None and not _MIN_DURATION_S <= duration_s <= _MAX_DURATION_S:
+        return f"the video lasts {duration_s:g} s"
+    return None
+
+
+def check_video(info: VideoInfo, policy: Policy) -> None:
+    """Raise ItemRefused unless the video may be fetched. No byte of it has been asked for."""
+    if info.live_status in _NOT_ENDED or info.live_status == "is_live":
+        raise ItemRefused(RefusalClass.NOT_YET, "the video is live or not yet published as a recording")
+    if info.age_limit >= _ADULT_YEARS:
+        raise ItemRefused(RefusalClass.RESTRICTED, "the video is restricted to adults")
+    policy.check_license(info.license)
+    policy.check_duration(info.duration_s)
+
+
+def to_video_info(metadata: dict[str, Any]) -> VideoInfo:
+    """Return the fields that we keep of yt-dlp's answer, which is untrusted."""
+
+    def text(name: str) -> str | None:
+        value = metadata.get(name)
+        return value[:500] if isinstance(value, str) and value else None
+
+    duration = metadata.get("duration")
+    age = metadata.get("age_limit")
+    return VideoInfo(
+        video_id=text("id") or "",
+        title=text("title"),
+        channel=text("channel") or text("uploader"),
+        license=text("license"),
+        duration_s=float(duration) if isinstance(duration, (int, float)) else None,
+        live_status="is_live" if metadata.get("is_live") else text("live_status"),
+        age_limit=age if isinstance(age, int) else 0,
+    )
+
+
+class YoutubeSource:
+    """Fetches one video per call, in a directory of the job's own."""
+
+    def __init__(self, settings: FetchSettings, *, create: Callable[[dict[str, Any]], Any] = YoutubeDL) -> None:
+        self._settings = settings
+        self._create = create
+
+    def describe(self, url: str, directory: Path, *, attempt: int) -> VideoInfo:
+        """Return the metadata of a video.
+
+        Raises:
+            ItemRefused: gone, restricted or not yet there.
+            RateLimited: YouTube asks this address to wait.
+            FetchFailed: it did not answer as it should; a later try may succeed.
+        """
+        with self._session(directory) as session:
+            metadata = _guarded(lambda: session.extract_info(url, download=False), attempt)
+        return to_video_info(metadata)
+
+    def download(self, url: str, directory: Path, *, attempt: int, heartbeat: Heartbeat) -> Path:
+        """Fetch the sound of a video; return its file. Raises as `describe`.
+
+        Raises:
+            PayloadTooLarge: more bytes than the settings allow.
+            DeadlineExceeded: the download took longer than its budget.
+        """
+        with self._session(directory) as session:
+            session.add_progress_hook(lambda status: heartbeat(int(status.get("downloaded_bytes") or 0)))
+            metadata = _guarded(lambda: session.extract_info(url, download=True), attempt)
+            files = [Path(entry["filepath"]) for entry in metadata.get("requested_downloads") or ()]
+        found = [path for path in files if path.is_relative_to(directory) and path.stat().st_size > 0]
+        if not found:
+            raise FetchFailed("yt-dlp reported success but left no file; try again later")
+        return found[0]
+
+    def _session(self, directory: Path) -> Any:
+        shutil.rmtree(directory, ignore_errors=True)  # parts of an earlier attempt are not trusted
+        directory.mkdir(parents=True)
+        return self._create(build_options(self._settings, directory))
+
+
+def _guarded(call: Callable[[], Any], attempt: int) -> dict[str, Any]:
+    try:
+        metadata = call()
+    except _BudgetExceeded as error:
+        raise error.cause from error
+    except (YoutubeDLError, OSError) as error:
+        raise translate(error, attempt=attempt) from error
+    if not isinstance(metadata, dict):
+        raise FetchFailed("yt-dlp gave no metadata for the video; try again later")
+    return metadata
+
+
+class _BudgetExceeded(DownloadCancelled):  # type: ignore[misc]  # yt-dlp is untyped
+    def __init__(self, cause: PayloadTooLarge | DeadlineExceeded) -> None:
+        super().__init__(cause.message)
+        self.cause = cause
+
+
+class _Budget:
+    """A progress hook that ends a download which costs too much."""
+
+    def __init__(self, max_bytes: int, budget_s: float) -> None:
+        self._max_bytes = max_bytes
+        self._budget_s = budget_s
+        self._started = time.monotonic()
+
+    def __call__(self, status: dict[str, Any]) -> None:
+        if int(status.get("downloaded_bytes") or 0) > self._max_bytes:
+            limit = self._max_bytes / (1 << 20)
+            raise _BudgetExceeded(PayloadTooLarge(f"the video's sound is larger than {limit:g} MiB"))
+        if time.monotonic() - self._started > self._budget_s:
+            raise _BudgetExceeded(DeadlineExceeded(f"the video did not arrive within {self._budget_s:g} s"))
+
+
+class _Silent:
+    """yt-dlp speaks through errors only."""
+
+    def debug(self, message: str) -> None: ...
+    def info(self, message: str) -> None: ...
+    def warning(self, message: str) -> None: ...
+    def error(self, message: str) -> None: ...
