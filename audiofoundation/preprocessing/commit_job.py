@@ -1,0 +1,109 @@
+"""The job `preprocess.commit`: a dataset's committed shards get a manifest, which makes it ready."""
+
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, func, select, update
+
+from audiofoundation.catalog.engine import read_session
+from audiofoundation.catalog.tables import Dataset, DatasetItem, Shard
+from audiofoundation.errors import AudioFoundationError, NotFound
+from audiofoundation.identifiers import CollectionId, DatasetId, Sha256, sha256_of
+from audiofoundation.jobs.lease import Claim, Effect
+from audiofoundation.jobs.queue import UnitOfWork
+from audiofoundation.preprocessing.options import DatasetOptions
+from audiofoundation.preprocessing.states import DatasetItemState, DatasetState, ShardState
+from audiofoundation.shards.manifest import DatasetManifest, ShardRecord
+from audiofoundation.storage.keys import manifest_key
+from audiofoundation.storage.object_store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetCommit:
+    """Handles `preprocess.commit`."""
+
+    engine: Engine
+    store: ObjectStore
+
+    def __call__(self, claim: Claim) -> Effect:
+        """Store the manifest of what is committed now; return what to write."""
+        manifest, num_committed = self._describe(DatasetId(claim.subject_id))
+        data = manifest.to_bytes()
+        digest = sha256_of(data)
+        key = manifest_key(manifest.dataset_id, digest)
+        self.store.put_bytes(key, data, content_type="application/json")
+
+        def effect(unit: UnitOfWork) -> None:
+            if _num_committed(unit, manifest.dataset_id) != num_committed:
+                return  # another shard came meanwhile and brings a commit of its own
+            is_building = _num_queued(unit, manifest.dataset_id) > 0
+            unit.session.execute(
+                update(Dataset)
+                .where(Dataset.id == manifest.dataset_id)
+                .values(
+                    state=DatasetState.BUILDING if is_building else DatasetState.READY,
+                    manifest_key=key,
+                    manifest_sha256=digest,
+                    updated_at=time.time(),
+                )
+            )
+
+        return effect
+
+    def on_failure(self, unit: UnitOfWork, claim: Claim, error: AudioFoundationError) -> None:
+        """Nothing to write: the dataset stays `building`, and asking for it again tries again."""
+
+    def _describe(self, dataset_id: DatasetId) -> tuple[DatasetManifest, int]:
+        with read_session(self.engine) as session:
+            dataset = session.get(Dataset, dataset_id)
+            if dataset is None:
+                raise NotFound(f"there is no dataset {dataset_id}")
+            options = DatasetOptions.from_config(dataset.config)
+            committed = session.scalars(
+                select(Shard)
+                .where(Shard.dataset_id == dataset_id, Shard.state == ShardState.COMMITTED)
+                .order_by(Shard.shard_index)
+            ).all()
+            shards = tuple(_to_record(shard) for shard in committed if shard.key is not None)
+            is_done = (DatasetItem.dataset_id == dataset_id) & (DatasetItem.state == DatasetItemState.DONE)
+            num_items = session.scalar(select(func.count()).where(is_done)) or 0
+            manifest = DatasetManifest(
+                dataset_id=dataset_id,
+                collection_id=CollectionId(dataset.collection_id),
+                mel_preset=dataset.preset,
+                mel_fingerprint=dataset.mel_fingerprint,
+                segment_s=options.segment_s,
+                has_waveform=options.include_waveform,
+                num_items=num_items,
+                num_samples=sum(record.num_samples for record in shards),
+                duration_s=sum(record.duration_s for record in shards),
+                shards=shards,
+            )
+            return manifest, len(committed)
+
+
+def _to_record(shard: Shard) -> ShardRecord:
+    assert shard.key is not None
+    assert shard.sha256 is not None
+    return ShardRecord(
+        index=shard.shard_index,
+        key=shard.key,
+        size_bytes=shard.size_bytes,
+        sha256=Sha256(shard.sha256),
+        num_samples=shard.num_samples,
+        duration_s=shard.duration_s,
+    )
+
+
+def _num_committed(unit: UnitOfWork, dataset_id: str) -> int:
+    unit.session.execute(select(Dataset.id).where(Dataset.id == dataset_id).with_for_update())
+    return _count(unit, dataset_id, ShardState.COMMITTED)
+
+
+def _num_queued(unit: UnitOfWork, dataset_id: str) -> int:
+    return _count(unit, dataset_id, ShardState.QUEUED)
+
+
+def _count(unit: UnitOfWork, dataset_id: str, state: ShardState) -> int:
+    is_one = (Shard.dataset_id == dataset_id) & (Shard.state == state)
+    return unit.session.scalar(select(func.count()).where(is_one)) or 0

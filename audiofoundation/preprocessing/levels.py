@@ -1,0 +1,115 @@
+"""What must be known of a whole recording before it is cut: loudness, peak, where sound begins and ends."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import sosfilt
+
+from audiofoundation.audio.loudness import gated_loudness, k_weighting
+
+Float32 = NDArray[np.float32]
+
+_FRAME_S = 0.01
+# Quieter than this counts as silence at the ends; digital silence and the noise floor of a quiet room.
+SILENCE_DBFS = -60.0
+_PAD_S = 0.05
+_STEP_S, _STEPS_PER_BLOCK = 0.1, 4
+_PEAK_DBFS = -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Measures of a recording.
+
+    Attributes:
+        loudness_lufs: integrated loudness (BS.1770-4); -inf for silence.
+        peak: largest absolute sample.
+        first_sound: where sound begins, in samples; equal to `last_sound` when there is none.
+        last_sound: one past its end.
+    """
+
+    loudness_lufs: float
+    peak: float
+    first_sound: int
+    last_sound: int
+
+    def gain_to(self, target_lufs: float | None) -> float:
+        """Return the factor that brings the recording to a loudness, its peak kept under -1 dBFS."""
+        if target_lufs is None or not np.isfinite(self.loudness_lufs) or self.peak == 0.0:
+            return 1.0
+        wanted = 10.0 ** ((target_lufs - self.loudness_lufs) / 20)
+        return float(min(wanted, 10.0 ** (_PEAK_DBFS / 20) / self.peak))
+
+
+class LevelMeter:
+    """Measures a mono recording that arrives in blocks."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._loudness = _LoudnessMeter(rate_hz)
+        self._frame = max(1, round(_FRAME_S * rate_hz))
+        self._threshold = self._frame * 10.0 ** (SILENCE_DBFS / 10)
+        self._rest = np.zeros(0, np.float32)
+        self._num_seen = 0
+        self._peak = 0.0
+        self._first: int | None = None
+        self._last = 0
+
+    def push(self, samples: Float32) -> None:
+        """Take float32 samples [n]."""
+        if not samples.size:
+            return
+        self._peak = max(self._peak, float(samples.max()), -float(samples.min()))
+        self._loudness.push(samples)
+        whole = np.concatenate([self._rest, samples]) if self._rest.size else samples
+        num_frames = whole.size // self._frame
+        self._look(whole[: num_frames * self._frame].reshape(num_frames, self._frame))
+        self._rest = whole[num_frames * self._frame :].copy()
+
+    def finish(self) -> Levels:
+        """Return the measures of everything that was pushed."""
+        if self._rest.size:
+            self._look(self._rest[None])
+        pad = round(_PAD_S * self._rate_hz)
+        first = 0 if self._first is None else max(0, self._first - pad)
+        last = min(self._num_seen, self._last + pad) if self._first is not None else first
+        return Levels(self._loudness.finish(), self._peak, first, last)
+
+    def _look(self, frames: Float32) -> None:
+        energy = np.einsum("ij,ij->i", frames, frames)
+        loud = np.flatnonzero(energy > self._threshold)
+        if loud.size:
+            if self._first is None:
+                self._first = self._num_seen + int(loud[0]) * self._frame
+            self._last = self._num_seen + (int(loud[-1]) + 1) * self._frame
+        self._num_seen += frames.size
+
+
+class _LoudnessMeter:
+    """BS.1770-4 loudness of a mono recording in blocks; equals `integrated_loudness` of the whole."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._sections = k_weighting(rate_hz)
+        self._state = np.zeros((len(self._sections), 2))
+        self._step = max(1, round(_STEP_S * rate_hz))
+        self._rest = np.zeros(0)
+        self._steps: list[NDArray[np.float64]] = []
+
+    def push(self, samples: Float32) -> None:
+        weighted, self._state = sosfilt(self._sections, samples.astype(np.float64), zi=self._state)
+        weighted = np.concatenate([self._rest, weighted]) if self._rest.size else weighted
+        num_steps = weighted.size // self._step
+        steps = weighted[: num_steps * self._step].reshape(num_steps, self._step)
+        self._steps.append(np.einsum("ij,ij->i", steps, steps) / self._step)
+        self._rest = weighted[num_steps * self._step :]
+
+    def finish(self) -> float:
+        steps = np.concatenate([np.zeros(0), *self._steps])
+        if steps.size >= _STEPS_PER_BLOCK:
+            return gated_loudness(np.convolve(steps, np.full(_STEPS_PER_BLOCK, 1 / _STEPS_PER_BLOCK), "valid"))
+        num_samples = steps.size * self._step + self._rest.size
+        if not num_samples:
+            return float("-inf")
+        energy = steps.sum() * self._step + np.square(self._rest).sum()
+        return gated_loudness(np.array([energy / num_samples]))

@@ -1,0 +1,106 @@
+"""One recording to samples of a shard, in one pass over the sound and with bounded memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiofoundation.audio.decode import DecodeLimits, decode_blocks
+from audiofoundation.audio.quality import measure_quality
+from audiofoundation.audio.sandbox.client import ChildKilled
+from audiofoundation.audio.waveform import Waveform
+from audiofoundation.errors import Overloaded
+from audiofoundation.identifiers import AssetId, ItemId, Sha256
+from audiofoundation.preprocessing.levels import LevelMeter, Levels
+from audiofoundation.preprocessing.options import DatasetOptions
+from audiofoundation.preprocessing.segments import Segment, SegmentPlan, cut_segments
+from audiofoundation.preprocessing.spool import SampleSpool
+from audiofoundation.shards.sample import Sample, SampleMeta, sample_key
+
+LIMITS = DecodeLimits(max_duration_s=4 * 3600.0, max_bytes=4 << 30, wall_s=700, cpu_s=600)
+_NUM_TRIES = 3
+_INT16_SCALE = 32767.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingToCut:
+    """A recording by its lineage, and where its bytes lie."""
+
+    item_id: ItemId
+    asset_id: AssetId
+    asset_sha256: Sha256
+    key: str
+
+
+def cut_recording(
+    path: Path, recording: RecordingToCut, options: DatasetOptions, *, work_dir: Path
+) -> Iterator[Sample]:
+    """Yield the samples of one recording: decoded, mono, at the preset's rate, levelled, trimmed, cut.
+
+    Args:
+        path: the original bytes.
+        recording: what the samples say they come from.
+        options: what segments look like.
+        work_dir: where the sound of a long recording lies meanwhile.
+
+    Raises:
+        DecodeFailed, AudioTooLong, PayloadTooLarge: nothing has been yielded then.
+    """
+    config = options.mel
+    with SampleSpool(work_dir) as spool:
+        levels = _decode(path, config.sample_rate_hz, spool)
+        gain = levels.gain_to(options.target_lufs)
+        start, stop = (levels.first_sound, levels.last_sound) if options.is_trimmed else (0, spool.num_samples)
+        plan = SegmentPlan(config, options.segment_frames, options.min_frames, start, stop, gain)
+        for segment in cut_segments(spool, plan):
+            yield _to_sample(segment, recording, options, levels, gain)
+
+
+def _decode(path: Path, rate_hz: int, spool: SampleSpool) -> Levels:
+    """Fill the spool; a decoder that somebody killed is started again."""
+    for _ in range(_NUM_TRIES):
+        spool.clear()
+        meter = LevelMeter(rate_hz)
+        try:
+            with decode_blocks(path, limits=LIMITS, target_rate_hz=rate_hz, is_mono=True) as blocks:
+                for block in blocks:
+                    samples = block.samples[0]
+                    spool.append(samples)
+                    meter.push(samples)
+        except ChildKilled:
+            continue
+        return meter.finish()
+    raise Overloaded("the decoder was stopped from outside several times")
+
+
+def _to_sample(
+    segment: Segment, recording: RecordingToCut, options: DatasetOptions, levels: Levels, gain: float
+) -> Sample:
+    config = options.mel
+    num_samples = segment.samples.size
+    meta = SampleMeta(
+        item_id=recording.item_id,
+        asset_id=recording.asset_id,
+        asset_sha256=recording.asset_sha256,
+        segment_index=segment.index,
+        offset_s=segment.start / config.sample_rate_hz,
+        duration_s=num_samples / config.sample_rate_hz,
+        num_samples=num_samples,
+        sample_rate_hz=config.sample_rate_hz,
+        gain_db=float(20 * np.log10(gain)),
+        loudness_lufs=levels.loudness_lufs if np.isfinite(levels.loudness_lufs) else None,
+        mel_preset=config.name,
+        mel_fingerprint=config.fingerprint,
+        quality=measure_quality(Waveform(segment.samples[None], config.sample_rate_hz)),
+    )
+    waveform = to_int16(segment.samples) if options.include_waveform else None
+    return Sample(sample_key(recording.item_id, segment.index), segment.mel_TF, meta, waveform)
+
+
+def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Return 16-bit samples: rounded to the nearest, limited at full scale."""
+    scaled: NDArray[np.float32] = np.rint(samples * np.float32(_INT16_SCALE))
+    np.clip(scaled, -_INT16_SCALE - 1, _INT16_SCALE, out=scaled)
+    return scaled.astype(np.int16)

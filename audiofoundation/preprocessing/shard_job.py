@@ -1,0 +1,222 @@
+"""The job `preprocess.shard`: some recordings become one immutable shard and the rows that name it."""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Engine, select, update
+
+from audiofoundation.catalog.engine import read_session
+from audiofoundation.catalog.tables import Asset, Dataset, DatasetItem, Item, Shard
+from audiofoundation.errors import (
+    AudioFoundationError,
+    AudioTooLong,
+    DecodeFailed,
+    ObjectCorrupt,
+    ObjectNotFound,
+    PayloadTooLarge,
+)
+from audiofoundation.identifiers import AssetId, DatasetId, ItemId, Sha256
+from audiofoundation.jobs.lease import Claim, Effect
+from audiofoundation.jobs.queue import UnitOfWork
+from audiofoundation.preprocessing.cpu_time import CpuClock
+from audiofoundation.preprocessing.options import DatasetOptions
+from audiofoundation.preprocessing.plan import enqueue_commit_if_complete
+from audiofoundation.preprocessing.recording import RecordingToCut, cut_recording
+from audiofoundation.preprocessing.states import DatasetItemState, ShardState
+from audiofoundation.shards.writer import ShardSummary, ShardWriter
+from audiofoundation.storage.keys import shard_key
+from audiofoundation.storage.object_store import ObjectStore
+
+# What is wrong with one recording and not with the platform; the shard goes on without it.
+_ITEM_ERRORS = (DecodeFailed, AudioTooLong, PayloadTooLarge, ObjectCorrupt, ObjectNotFound)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardToMake:
+    """What the job needs to know of its shard."""
+
+    id: str
+    dataset_id: DatasetId
+    shard_index: int
+    options: DatasetOptions
+    recordings: tuple[RecordingToCut, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemOutcome:
+    """What became of one recording."""
+
+    item_id: ItemId
+    state: DatasetItemState
+    num_segments: int = 0
+    num_audio_samples: int = 0
+    error_class: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPreprocess:
+    """Handles `preprocess.shard`.
+
+    Attributes:
+        engine: the catalog.
+        store: original bytes come from it, shards go to it.
+        work_dir: directories of running jobs; a dead attempt's is removed by the next one.
+    """
+
+    engine: Engine
+    store: ObjectStore
+    work_dir: Path
+
+    def __call__(self, claim: Claim) -> Effect:
+        """Make and store the shard; return what to write."""
+        shard = self._load(claim.subject_id)
+        if shard is None:
+            return _nothing
+        started, clock = time.monotonic(), CpuClock()
+        with _job_directory(self.work_dir, claim) as directory:
+            path = directory / "shard.tar"
+            with ShardWriter(path) as writer:
+                outcomes = [self._add(writer, recording, shard, directory) for recording in shard.recordings]
+                summary = writer.finish()
+            key = None
+            if summary.num_samples:
+                key = shard_key(shard.dataset_id, shard.shard_index, claim.attempt, summary.sha256)
+                self.store.put_file(key, path)
+        cost = _Cost(claim.attempt, time.monotonic() - started, clock.elapsed_s())
+        return _committed(shard, key, summary, outcomes, cost)
+
+    def on_failure(self, unit: UnitOfWork, claim: Claim, error: AudioFoundationError) -> None:
+        """Mark the shard and its recordings failed; the dataset gets its manifest without them."""
+        session = unit.session
+        shard = session.get(Shard, claim.subject_id)
+        if shard is None:
+            return
+        shard.state = ShardState.FAILED
+        session.execute(
+            update(DatasetItem)
+            .where(DatasetItem.shard_id == shard.id)
+            .values(state=DatasetItemState.FAILED, error_class=error.code.value, error=error.message)
+        )
+        session.flush()
+        enqueue_commit_if_complete(unit, shard.dataset_id)
+
+    def _load(self, shard_id: str) -> ShardToMake | None:
+        """Return the shard; None when nothing is left to do for it."""
+        with read_session(self.engine) as session:
+            shard = session.get(Shard, shard_id)
+            if shard is None or shard.state != ShardState.QUEUED:
+                return None
+            dataset = session.get_one(Dataset, shard.dataset_id)
+            rows = session.execute(
+                select(DatasetItem.item_id, Asset.id, Asset.sha256, Asset.key)
+                .join(Item, Item.id == DatasetItem.item_id)
+                .join(Asset, Asset.id == Item.asset_id)
+                .where(DatasetItem.shard_id == shard_id, Asset.tombstoned_at.is_(None))
+                .order_by(DatasetItem.item_id)
+            )
+            recordings = tuple(
+                RecordingToCut(ItemId(item_id), AssetId(asset_id), Sha256(sha256), key)
+                for item_id, asset_id, sha256, key in rows
+            )
+            options = DatasetOptions.from_config(dataset.config)
+            return ShardToMake(shard.id, DatasetId(dataset.id), shard.shard_index, options, recordings)
+
+    def _add(self, writer: ShardWriter, recording: RecordingToCut, shard: ShardToMake, directory: Path) -> ItemOutcome:
+        """Write the segments of one recording; one that cannot be read is reported and left out."""
+        path = directory / "original"
+        num_segments = num_audio_samples = 0
+        try:
+            self.store.get_to_file(recording.key, path, sha256=recording.asset_sha256)
+            for sample in cut_recording(path, recording, shard.options, work_dir=directory):
+                writer.write(sample)
+                num_segments += 1
+                num_audio_samples += sample.meta.num_samples
+        except _ITEM_ERRORS as error:
+            if num_segments:
+                raise  # half a recording is in the shard: the whole shard is made again
+            _log.warning("recording_left_out", item_id=recording.item_id, error=error.message)
+            return ItemOutcome(
+                recording.item_id, DatasetItemState.FAILED, error_class=error.code.value, error=error.message
+            )
+        finally:
+            path.unlink(missing_ok=True)
+        if not num_segments:
+            return ItemOutcome(
+                recording.item_id,
+                DatasetItemState.SKIPPED,
+                error_class="too_short",
+                error="the recording is silent or shorter than the shortest segment",
+            )
+        return ItemOutcome(recording.item_id, DatasetItemState.DONE, num_segments, num_audio_samples)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    attempt: int
+    wall_s: float
+    cpu_s: float
+
+
+def _committed(
+    shard: ShardToMake, key: str | None, summary: ShardSummary, outcomes: Sequence[ItemOutcome], cost: _Cost
+) -> Effect:
+    rate_hz = shard.options.mel.sample_rate_hz
+
+    def effect(unit: UnitOfWork) -> None:
+        unit.session.execute(
+            update(Shard)
+            .where(Shard.id == shard.id)
+            .values(
+                state=ShardState.COMMITTED,
+                attempt=cost.attempt,
+                key=key,
+                size_bytes=summary.size_bytes,
+                sha256=summary.sha256,
+                num_samples=summary.num_samples,
+                duration_s=summary.num_audio_samples / rate_hz,
+                wall_s=cost.wall_s,
+                cpu_s=cost.cpu_s,
+                updated_at=time.time(),
+            )
+        )
+        for outcome in outcomes:
+            unit.session.execute(
+                update(DatasetItem)
+                .where(DatasetItem.dataset_id == shard.dataset_id, DatasetItem.item_id == outcome.item_id)
+                .values(
+                    state=outcome.state,
+                    error_class=outcome.error_class,
+                    error=outcome.error,
+                    num_segments=outcome.num_segments,
+                    duration_s=outcome.num_audio_samples / rate_hz,
+                    updated_at=time.time(),
+                )
+            )
+        enqueue_commit_if_complete(unit, shard.dataset_id)
+
+    return effect
+
+
+def _nothing(unit: UnitOfWork) -> None:  # noqa: ARG001
+    return
+
+
+@contextmanager
+def _job_directory(work_dir: Path, claim: Claim) -> Iterator[Path]:
+    """An empty directory for this attempt; what killed attempts left is removed first and at the end."""
+    parent = work_dir / claim.job_id
+    shutil.rmtree(parent, ignore_errors=True)
+    directory = parent / str(claim.attempt)
+    directory.mkdir(parents=True)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)

@@ -1,0 +1,217 @@
+"""Stored recordings to verified shards: real catalog, object store and decoder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, select, update
+
+from audiofoundation.catalog.engine import read_session, write_session
+from audiofoundation.catalog.tables import Dataset, DatasetItem, Job, Shard
+from audiofoundation.errors import StorageUnavailable
+from audiofoundation.features.mel import get_preset, log_mel
+from audiofoundation.identifiers import Sha256, sha256_of
+from audiofoundation.jobs.kinds import JobKind
+from audiofoundation.jobs.lease import Claim, Effect, claim_next
+from audiofoundation.jobs.runner import HandlerSpec, run_pending
+from audiofoundation.shards.manifest import DatasetManifest, load_manifest
+from audiofoundation.shards.reader import read_dataset
+from audiofoundation.shards.sample import Sample
+from audiofoundation.storage.keys import raw_key
+from audiofoundation.storage.object_store import ObjectStore
+from tests.data_plane import DataPlane, create_data_plane, data_plane_settings, recordings, tone
+
+NUM_RECORDINGS = 4
+COUNTS = ("items", "segments", "hours", "states")
+
+
+@pytest.fixture
+def plane(engine: Engine, store: ObjectStore, tmp_path: Path) -> DataPlane:
+    """A collection of real recordings, stored."""
+    plane = create_data_plane(engine, store, data_plane_settings(tmp_path / "data"))
+    plane.post("/v1/collections", {"name": "clips"})
+    for path in recordings(NUM_RECORDINGS):
+        plane.upload("clips", path.read_bytes(), name=path.name)
+    plane.run_jobs()
+    return plane
+
+
+def build(plane: DataPlane, **options: object) -> dict[str, object]:
+    dataset = plane.post("/v1/datasets", {"collection": "clips", **options})["dataset"]
+    plane.run_jobs()
+    return plane.get(f"/v1/datasets/{dataset}")
+
+
+def manifest_of(plane: DataPlane, dataset: dict[str, object]) -> DatasetManifest:
+    return load_manifest(plane.store, str(dataset["manifest_key"]), Sha256(str(dataset["manifest_sha256"])))
+
+
+def samples_of(plane: DataPlane, dataset: dict[str, object]) -> list[Sample]:
+    return list(read_dataset(plane.store, manifest_of(plane, dataset)))
+
+
+def test_a_collection_becomes_a_dataset_that_can_be_read(plane: DataPlane) -> None:
+    found = build(plane, include_waveform=True)
+    assert (found["state"], found["items"], found["states"]) == ("ready", NUM_RECORDINGS, {"done": NUM_RECORDINGS})
+    samples = samples_of(plane, found)
+    assert len(samples) == found["segments"]
+    assert len({sample.key for sample in samples}) == len(samples)
+    total_s = sum(sample.meta.duration_s for sample in samples)
+    assert found["hours"] == pytest.approx(total_s / 3600, abs=1e-9)
+    stored = {item["id"]: item["asset_id"] for item in plane.items("clips")}
+    config = get_preset("vocos24")
+    for sample in samples:
+        assert sample.meta.asset_id == stored[sample.meta.item_id]
+        assert sample.meta.mel_fingerprint == config.fingerprint
+        assert sample.meta.quality is not None
+        assert sample.waveform is not None
+        assert sample.mel_TF.shape == (sample.waveform.size // config.hop_length, config.num_bands)
+
+
+def test_mel_and_waveform_of_a_sample_belong_together(plane: DataPlane) -> None:
+    config = get_preset("vocos24")
+    for sample in samples_of(plane, build(plane, include_waveform=True)):
+        assert sample.waveform is not None
+        again = log_mel(sample.waveform.astype(np.float32) / np.float32(32767), config)
+        inner = slice(3, len(sample.mel_TF) - 3)  # the borders see beyond the segment, where this mel reflects
+        # A 16-bit step's noise is about 2e-4 in a bin: bands far above it agree to float16.
+        is_loud = again[inner] > np.log(0.2)
+        assert is_loud.any()
+        difference = np.abs(again[inner] - sample.mel_TF[inner].astype(np.float32))
+        assert float(difference[is_loud].max()) < 0.02
+
+
+def test_asking_again_makes_nothing_twice(plane: DataPlane) -> None:
+    first = build(plane)
+    assert build(plane) == first
+    assert plane.run_jobs() == 0
+
+
+def test_new_recordings_extend_the_dataset_and_keep_its_shards(plane: DataPlane, tmp_path: Path) -> None:
+    before = build(plane)
+    plane.upload("clips", tone(tmp_path / "new.wav", 4.0).read_bytes())
+    plane.run_jobs()
+    after = build(plane)
+    assert after["dataset"] == before["dataset"]
+    assert after["manifest_sha256"] != before["manifest_sha256"]
+    assert (after["items"], after["shards"]) == (NUM_RECORDINGS + 1, 2)
+    old, new = manifest_of(plane, before).shards, manifest_of(plane, after).shards
+    assert new[: len(old)] == old
+
+
+def test_counts_do_not_depend_on_how_the_work_was_split(plane: DataPlane) -> None:
+    whole = build(plane)
+    plane.post("/v1/collections", {"name": "pieces"})
+    for path in recordings(NUM_RECORDINGS):
+        plane.upload("pieces", path.read_bytes(), name=path.name)
+        plane.run_jobs()
+        pieces = build(plane, collection="pieces")
+    assert pieces["shards"] == NUM_RECORDINGS
+    assert [pieces[name] for name in COUNTS if name != "hours"] == [whole[name] for name in COUNTS if name != "hours"]
+    assert pieces["hours"] == pytest.approx(whole["hours"], abs=1e-9)
+
+
+def test_a_bad_recording_is_left_out_and_the_rest_goes_on(plane: DataPlane) -> None:
+    item = plane.items("clips")[0]
+    digest = sha256_of(recordings(NUM_RECORDINGS)[0].read_bytes())
+    plane.store.delete(raw_key(digest))
+    found = build(plane)
+    assert (found["items"], found["states"]) == (NUM_RECORDINGS - 1, {"done": NUM_RECORDINGS - 1, "failed": 1})
+    assert found["error_classes"] == {"not_found": 1}
+    assert found["state"] == "ready"
+    failed = plane.get(f"/v1/datasets/{found['dataset']}/items?state=failed")["items"]
+    assert isinstance(failed, list)
+    assert len(failed) == 1
+    assert item["id"].startswith("item_")  # type: ignore[attr-defined]
+
+
+def test_silence_and_snippets_are_skipped_and_say_so(plane: DataPlane, tmp_path: Path) -> None:
+    plane.post("/v1/collections", {"name": "odd"})
+    plane.upload("odd", tone(tmp_path / "short.wav", 0.2).read_bytes())
+    plane.run_jobs()
+    found = build(plane, collection="odd")
+    assert (found["state"], found["items"], found["states"]) == ("ready", 0, {"skipped": 1})
+    assert samples_of(plane, found) == []
+
+
+def test_an_empty_collection_is_an_empty_dataset(plane: DataPlane) -> None:
+    plane.post("/v1/collections", {"name": "empty"})
+    found = build(plane, collection="empty")
+    assert (found["state"], found["items"], found["shards"]) == ("ready", 0, 0)
+
+
+def test_a_lost_attempt_leaves_nothing_that_readers_see(plane: DataPlane) -> None:
+    dataset = plane.post("/v1/datasets", {"collection": "clips"})["dataset"]
+    claim = claim_next(plane.queue.engine, JobKind.PREPROCESS_SHARD, owner="dies", settings=plane.settings.jobs)
+    assert claim is not None
+    plane.shards(claim)  # the object is written, the worker dies before its commit
+    with write_session(plane.queue.engine) as session:
+        session.execute(update(Job).where(Job.id == claim.job_id).values(state="queued", lease_owner=None))
+    plane.run_jobs()
+    found = plane.get(f"/v1/datasets/{dataset}")
+    keys = [record.key for record in manifest_of(plane, found).shards]
+    assert len(keys) == found["shards"] == 1
+    assert "/2-" in keys[0], "the shard is the second attempt's"
+    assert len(samples_of(plane, found)) == found["segments"]
+
+
+def test_a_shard_whose_attempts_are_used_up_is_tried_again_when_asked(plane: DataPlane) -> None:
+    class Broken:
+        def __call__(self, claim: Claim) -> Effect:
+            del claim
+            raise StorageUnavailable("The object store did not answer.")
+
+    dataset = plane.post("/v1/datasets", {"collection": "clips"})["dataset"]
+    handlers = {**plane.handlers, JobKind.PREPROCESS_SHARD: HandlerSpec(Broken(), plane.shards.on_failure)}
+    for _ in range(plane.settings.jobs.max_attempts):
+        run_pending(plane.queue, handlers, plane.settings.jobs)
+        with write_session(plane.queue.engine) as session:
+            session.execute(update(Job).values(not_before=0.0))
+    plane.run_jobs()
+    dead = plane.get(f"/v1/datasets/{dataset}")
+    assert dead["states"] == {"failed": NUM_RECORDINGS}
+    assert dead["error_classes"] == {"storage_unavailable": NUM_RECORDINGS}
+    assert build(plane)["states"] == {"done": NUM_RECORDINGS}
+
+
+def test_loudness_reaches_the_target(plane: DataPlane, tmp_path: Path) -> None:
+    plane.post("/v1/collections", {"name": "tones"})
+    plane.upload("tones", tone(tmp_path / "a.wav", 4.0, hz=1000.0).read_bytes())
+    plane.run_jobs()
+    (first, _) = samples_of(plane, build(plane, collection="tones", target_lufs=-30.0, include_waveform=True))
+    assert first.waveform is not None
+    # BS.1770: a sine of 0 dBFS peak at 997 Hz has -3.01 LUFS.
+    level = 20 * np.log10(np.abs(first.waveform / 32767).max()) - 3.01
+    assert level == pytest.approx(-30.0, abs=0.1)
+    assert first.meta.loudness_lufs is not None
+    assert first.meta.loudness_lufs + first.meta.gain_db == pytest.approx(-30.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"collection": "absent"}, 404),
+        ({"collection": "clips", "preset": "mel9000"}, 409),
+        ({"collection": "clips", "segment_s": 0.001}, 400),
+        ({"collection": "clips", "wings": 2}, 422),
+        ({"collection": "clips", "target_lufs": 40}, 400),
+    ],
+)
+def test_what_cannot_be_built_is_refused_in_words(plane: DataPlane, body: dict[str, object], status: int) -> None:
+    answer = plane.client.post("/v1/datasets", json=body)
+    assert answer.status_code == status, answer.text
+    assert len(answer.json()["error"]["message"]) > 10
+
+
+def test_rows_and_objects_agree(plane: DataPlane) -> None:
+    found = build(plane)
+    with read_session(plane.queue.engine) as session:
+        shard = session.scalars(select(Shard)).one()
+        dataset = session.scalars(select(Dataset)).one()
+        segments = sum(session.scalars(select(DatasetItem.num_segments)))
+    assert shard.key is not None
+    data = plane.store.get_bytes(shard.key)
+    assert (sha256_of(data), len(data), segments) == (shard.sha256, shard.size_bytes, found["segments"])
+    assert dataset.manifest_sha256 == found["manifest_sha256"]
+    assert shard.cpu_s > 0
+    assert found["wall_s"] == pytest.approx(shard.wall_s)

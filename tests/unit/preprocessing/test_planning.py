@@ -1,0 +1,65 @@
+import pytest
+
+from audiofoundation.errors import InvalidRequest, MelMismatch
+from audiofoundation.identifiers import CollectionId
+from audiofoundation.preprocessing.options import DatasetOptions, dataset_id_of
+from audiofoundation.preprocessing.plan import PlannedItem, group_items
+from audiofoundation.preprocessing.status import union_s
+
+COLLECTION = CollectionId("col_1")
+
+
+def test_groups_keep_order_and_size() -> None:
+    items = [PlannedItem(str(i), duration_s) for i, duration_s in enumerate([4.0, 4.0, 4.0, 25.0, 1.0, 1.0])]
+    groups = list(group_items(items, max_s=10.0))
+    assert [[item.item_id for item in group] for group in groups] == [["0", "1"], ["2"], ["3"], ["4", "5"]]
+
+
+def test_no_items_are_no_groups() -> None:
+    assert list(group_items([], max_s=10.0)) == []
+
+
+def test_the_same_options_are_the_same_dataset_and_others_another() -> None:
+    plain = dataset_id_of(COLLECTION, DatasetOptions())
+    assert plain == dataset_id_of(COLLECTION, DatasetOptions(preset="vocos24", segment_s=3.0))
+    others = [
+        DatasetOptions(preset="hifigan22"),
+        DatasetOptions(segment_s=2.0),
+        DatasetOptions(min_segment_s=1.0),
+        DatasetOptions(target_lufs=None),
+        DatasetOptions(is_trimmed=False),
+        DatasetOptions(include_waveform=True),
+    ]
+    ids = {plain, dataset_id_of(CollectionId("col_2"), DatasetOptions())}
+    ids |= {dataset_id_of(COLLECTION, options) for options in others}
+    assert len(ids) == 8
+
+
+def test_options_survive_the_catalog() -> None:
+    options = DatasetOptions(preset="hifigan22", segment_s=2.5, target_lufs=-20.0, include_waveform=True)
+    assert DatasetOptions.from_config(options.to_config()) == options
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"segment_s": 0.01}, {"segment_s": 1e9}, {"min_segment_s": 4.0}, {"target_lufs": 3.0}]
+)
+def test_options_out_of_range_say_which(kwargs: dict[str, float]) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        DatasetOptions(**kwargs)  # type: ignore[arg-type]  # one float field each
+    assert refused.value.param in kwargs
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(MelMismatch):
+        DatasetOptions(preset="mel9000")
+
+
+def test_three_second_segments_are_whole_hops() -> None:
+    options = DatasetOptions()
+    assert options.segment_frames == 281  # 281.25 hops of 256 samples at 24 kHz
+    assert options.bytes_per_s == pytest.approx(18_750)
+
+
+def test_overlapping_spans_count_once() -> None:
+    assert union_s([(0.0, 2.0), (1.0, 3.0), (10.0, 11.0), (10.2, 10.5)]) == pytest.approx(4.0)
+    assert union_s([]) == 0.0
