@@ -1,0 +1,1 @@
+"""Generated from proto/audiofoundation/v1 by `make proto`; not edited."""

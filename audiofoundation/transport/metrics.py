@@ -1,0 +1,56 @@
+"""Prometheus: how many requests, how long, with what end; and whatever else the process registers."""
+
+import time
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_REQUESTS = Counter("http_requests_total", "Requests by route and status", ("method", "route", "status"))
+_SECONDS = Histogram("http_request_seconds", "Seconds until the last byte", ("method", "route"))
+_RUNNING = Gauge("http_requests_running", "Requests being answered now")
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+
+class MetricsMiddleware:
+    """Counts requests by route template, never by path: labels must stay few."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        with _RUNNING.track_inprogress():
+            try:
+                await self._app(scope, receive, send_noted)
+            finally:
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                route = _route_of(scope)
+                _REQUESTS.labels(method, route, str(status)).inc()
+                _SECONDS.labels(method, route).observe(time.perf_counter() - started)
+
+
+def create_metrics_router() -> APIRouter:
+    """Return the route that Prometheus scrapes; it needs no key."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    def metrics() -> Response:
+        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _route_of(scope: Scope) -> str:
+    route = scope.get("route")
+    return str(getattr(route, "path", "unmatched"))

@@ -1,0 +1,116 @@
+"""HTTP routes of the ingest service."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+
+from audiofoundation.catalog.engine import read_session
+from audiofoundation.identifiers import ItemId, Sha256
+from audiofoundation.ingestion.catalog_items import (
+    SourceLine,
+    add_items,
+    add_upload,
+    ensure_collection,
+    get_collection,
+)
+from audiofoundation.ingestion.progress import CollectionProgress, collection_progress, item_page
+from audiofoundation.ingestion.source import parse_source
+from audiofoundation.storage.keys import raw_key
+from services.ingest.schemas import (
+    CollectionIn,
+    CollectionOut,
+    ItemOut,
+    ItemPageOut,
+    ItemsAdded,
+    ItemsIn,
+    SourceIn,
+    Text,
+    UploadStored,
+)
+from services.ingest.upload import receive
+from services.ingest.wiring import Container
+
+
+def create_router(container: Container) -> APIRouter:
+    """Return the routes under /v1/collections."""
+    router = APIRouter(prefix="/v1/collections", tags=["ingest"])
+    _add_collection_routes(router, container)
+    _add_item_routes(router, container)
+    return router
+
+
+def _add_collection_routes(router: APIRouter, container: Container) -> None:
+    @router.post("", summary="Make a collection, or find the one of that name")
+    def post_collection(body: CollectionIn) -> CollectionOut:
+        with container.queue.unit_of_work() as unit:
+            collection = ensure_collection(unit.session, body.name, scope=body.policy)
+            return _to_out(collection_progress(unit.session, collection))
+
+    @router.get("/{collection}", summary="Count items by state and error class")
+    def get_one(collection: str) -> CollectionOut:
+        with read_session(container.queue.engine) as session:
+            return _to_out(collection_progress(session, get_collection(session, collection)))
+
+    @router.get("/{collection}/items", summary="List items, a page at a time")
+    def get_items(
+        collection: str,
+        state: str | None = None,
+        cursor: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> ItemPageOut:
+        with read_session(container.queue.engine) as session:
+            found = get_collection(session, collection)
+            page = item_page(session, found, state=state, cursor=cursor, limit=limit)
+            items = [ItemOut.model_validate(item, from_attributes=True) for item in page.items]
+            return ItemPageOut(items=items, next_cursor=page.next_cursor)
+
+
+def _add_item_routes(router: APIRouter, container: Container) -> None:
+    @router.post("/{collection}/items", summary="Add sources; what is there already is not added again")
+    def post_items(collection: str, body: ItemsIn) -> ItemsAdded:
+        lines = [_to_line(source) for source in body.sources]
+        with container.queue.unit_of_work() as unit:
+            found = get_collection(unit.session, collection)
+            policy = container.settings.fetch.license_policy
+            added = add_items(unit, found, lines, license_policy=policy, is_plan=body.plan)
+            return ItemsAdded(
+                collection=found.id,
+                added=added.num_added,
+                duplicates=added.num_duplicates,
+                rejected=dict(added.rejected),
+                missing=list(added.missing),
+            )
+
+    @router.put("/{collection}/files/{sha256}", summary="Upload the bytes of one file, named by their hash")
+    async def put_file(
+        request: Request, collection: str, sha256: str, name: Annotated[Text, Query(min_length=1)]
+    ) -> UploadStored:
+        digest = Sha256(parse_source(f"sha256:{sha256}").text)
+        async with receive(request.stream(), container.spool_dir, sha256=digest) as path:
+            await run_in_threadpool(container.store.put_file, raw_key(digest), path)
+        item_id, is_new = await run_in_threadpool(_add_upload, container, collection, digest, name)
+        return UploadStored(item=item_id, sha256=digest, added=is_new)
+
+
+def _add_upload(container: Container, collection: str, sha256: Sha256, name: str) -> tuple[ItemId, bool]:
+    with container.queue.unit_of_work() as unit:
+        return add_upload(unit, get_collection(unit.session, collection), sha256, name=name)
+
+
+def _to_line(source: str | SourceIn) -> SourceLine:
+    if isinstance(source, str):
+        return SourceLine(source)
+    return SourceLine(source.source, source.title, source.channel, source.license, source.duration_s)
+
+
+def _to_out(progress: CollectionProgress) -> CollectionOut:
+    return CollectionOut(
+        id=progress.id,
+        name=progress.name,
+        policy=progress.policy,
+        items=progress.num_items,
+        states=dict(progress.states),
+        error_classes=dict(progress.error_classes),
+        eta_s=progress.eta_s,
+    )

@@ -1,0 +1,88 @@
+"""What clients send to the ingest service and what they get."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from audiofoundation.ingestion.policy import PolicyScope
+
+# No control characters: PostgreSQL takes no NUL, and nothing else of them belongs in a name.
+_PLAIN = r"^[^\x00-\x1f\x7f]*$"
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_PLAIN)]
+Text = Annotated[str, Field(max_length=500, pattern=_PLAIN)]
+MAX_SOURCES = 10_000
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CollectionIn(_Input):
+    name: Name
+    policy: PolicyScope | None = Field(
+        default=None, description="Which sources the policy judges: `crawled` (default) or `all`, uploads too"
+    )
+
+
+class SourceIn(_Input):
+    """A source with what the list itself says of it."""
+
+    source: Annotated[str, Field(max_length=4096)]
+    title: Text | None = None
+    channel: Text | None = None
+    license: Text | None = None
+    duration_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class ItemsIn(_Input):
+    sources: Annotated[
+        list[Annotated[str, Field(max_length=4096)] | SourceIn],
+        Field(max_length=MAX_SOURCES, description="URLs, `youtube:ID`, or `sha256:HEX` of a file to upload"),
+    ]
+    plan: bool = Field(default=False, description="Write the catalog only; fetch nothing yet")
+
+
+class ItemsAdded(BaseModel):
+    collection: str
+    added: int
+    duplicates: int
+    rejected: dict[str, int] = Field(description="Lines that became no item, by class")
+    missing: list[str] = Field(description="Hashes whose bytes have to be uploaded")
+
+
+class UploadStored(BaseModel):
+    item: str
+    sha256: str
+    added: bool = Field(description="Whether the collection did not have the file before")
+
+
+class CollectionOut(BaseModel):
+    id: str
+    name: str
+    policy: str
+    items: int
+    states: dict[str, int]
+    error_classes: dict[str, int]
+    eta_s: float = Field(description="Estimated seconds until nothing waits")
+
+
+class ItemOut(BaseModel):
+    id: str
+    source: str
+    kind: str
+    state: str
+    error_class: str | None
+    error: str | None
+    title: str | None
+    channel: str | None
+    license: str | None
+    duration_s: float | None
+    policy: str | None
+    tool_version: str | None
+    retrieved_at: float | None
+    asset_id: str | None
+
+
+class ItemPageOut(BaseModel):
+    items: list[ItemOut]
+    next_cursor: str | None

@@ -1,0 +1,28 @@
+"""The preprocess service alone: its routes, without the other services'."""
+
+from fastapi import FastAPI
+
+from audiofoundation.settings import Settings
+from audiofoundation.telemetry import configure_logging
+from audiofoundation.transport.http import create_app as create_base_app
+from audiofoundation.transport.server import serve
+from services.preprocess.routes import create_router
+from services.preprocess.wiring import create_container
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application."""
+    app = create_base_app("audiofoundation preprocess", settings=settings)
+    app.include_router(create_router(create_container(settings)))
+    return app
+
+
+def main() -> None:
+    """Serve until SIGTERM, then drain."""
+    settings = Settings()
+    configure_logging(settings.telemetry)
+    serve(create_app(settings), settings.serving)
+
+
+if __name__ == "__main__":
+    main()

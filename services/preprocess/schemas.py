@@ -1,0 +1,58 @@
+"""What clients send to the preprocess service and what they get."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from audiofoundation.preprocessing.options import DEFAULT_LUFS, DEFAULT_MIN_SEGMENT_S, DEFAULT_PRESET, DEFAULT_SEGMENT_S
+
+_Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class DatasetIn(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    collection: _Text = Field(description="Id or name of a collection")
+    preset: _Text = Field(default=DEFAULT_PRESET, description="Mel preset")
+    segment_s: _Seconds = Field(default=DEFAULT_SEGMENT_S, description="Rounded to whole hops of the preset")
+    min_segment_s: _Seconds = Field(default=DEFAULT_MIN_SEGMENT_S, description="Shortest last segment kept")
+    target_lufs: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        default=DEFAULT_LUFS, description="Loudness of every recording; null keeps its own"
+    )
+    trim_silence: bool = Field(default=True, description="Leave out silence at both ends")
+    include_waveform: bool = Field(default=False, description="Keep int16 audio beside the mel")
+
+
+class DatasetOut(BaseModel):
+    dataset: str
+    collection: str
+    preset: str
+    mel_fingerprint: str
+    state: str = Field(description="`building` or `ready`")
+    items: int = Field(description="Recordings that gave at least one segment")
+    segments: int
+    hours: float
+    shards: int = Field(description="Committed shards")
+    shards_planned: int
+    states: dict[str, int] = Field(description="Recordings by state")
+    error_classes: dict[str, int]
+    wall_s: float = Field(description="Time during which at least one shard was being made")
+    cpu_s: float = Field(description="CPU seconds of the workers, decoding included")
+    manifest_key: str | None
+    manifest_sha256: str | None = Field(description="The version of the dataset")
+
+
+class DatasetItemOut(BaseModel):
+    item_id: str
+    shard_id: str
+    state: str
+    error_class: str | None
+    error: str | None
+    num_segments: int
+    duration_s: float
+
+
+class DatasetItemPageOut(BaseModel):
+    items: list[DatasetItemOut]
+    next_cursor: str | None
