@@ -1,0 +1,81 @@
+"""What commands print: results on stdout, everything else on stderr."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+
+stderr = Console(stderr=True, highlight=False)
+
+
+class CommandError(Exception):
+    """A command cannot do what was asked; its message is the one sentence that the user sees."""
+
+
+def print_json(value: Mapping[str, JsonValue]) -> None:
+    """Print one JSON object on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
+    """Print a table on stdout."""
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    print_renderable(table)
+
+
+def print_renderable(renderable: RenderableType) -> None:
+    """Print anything that rich can render on stdout."""
+    Console(highlight=False).print(renderable)
+
+
+def print_line(text: str) -> None:
+    """Print one line on stdout, for people."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Print one line on stderr."""
+    stderr.print(text, markup=False, soft_wrap=True)
+
+
+def fail(message: str, *, status: int = EXIT_FAILURE) -> NoReturn:
+    """End the command with one sentence on stderr."""
+    note(f"error: {message}")
+    raise typer.Exit(status)
+
+
+def create_progress() -> Progress:
+    """Return a progress display on stderr; it is silent when stderr is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=stderr,
+        disable=not stderr.is_terminal,
+        transient=True,
+    )

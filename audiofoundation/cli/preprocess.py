@@ -1,0 +1,107 @@
+"""`audiofoundation preprocess`: a collection into mel shards."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import typer
+
+from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
+from audiofoundation.cli.ingest import wait_until_settled
+from audiofoundation.cli.output import (
+    EXIT_FAILURE,
+    JsonOption,
+    create_progress,
+    print_json,
+    print_line,
+    print_table,
+)
+
+_HELP = """Cut a collection's recordings into segments and store their mels as shards.
+
+Every recording is decoded, mixed to mono, brought to the preset's rate, measured, trimmed and cut. Running it
+again adds the recordings that came since and makes nothing twice.
+
+Examples:
+
+  audiofoundation preprocess --collection mine --wait
+
+  audiofoundation preprocess --collection mine --with-waveform --target-lufs -23 --wait
+"""
+_POLL_S = 0.5
+# Reasons that belong to a recording; every other one is the platform's.
+_OWN_REASONS = frozenset({"too_short", "undecodable_audio", "audio_too_long", "payload_too_large"})
+_COUNTS = ("dataset", "items", "segments", "hours", "shards", "states", "wall_s", "cpu_s")
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessOrder:
+    """What the user asked for: the body of POST /v1/datasets."""
+
+    collection: str
+    preset: str
+    segment_s: float
+    min_segment_s: float
+    target_lufs: float | None
+    include_waveform: bool
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("preprocess", help=_HELP)(preprocess)
+
+
+def preprocess(
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Name or id of the collection.")],
+    preset: Annotated[str, typer.Option(help="Mel preset: vocos24, hifigan22, bigvgan24, whisper16.")] = "vocos24",
+    segment_s: Annotated[float, typer.Option(help="Length of a segment in seconds.")] = 3.0,
+    min_segment_s: Annotated[float, typer.Option(help="Shortest last segment of a recording.")] = 0.5,
+    target_lufs: Annotated[float, typer.Option(help="Loudness to which every recording is brought.")] = -23.0,
+    keep_level: Annotated[bool, typer.Option("--keep-level", help="Leave every recording as loud as it is.")] = False,
+    with_waveform: Annotated[
+        bool, typer.Option("--with-waveform", help="Keep the audio beside the mel, as vocoder training needs.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the dataset is ready.")] = False,
+    is_json: JsonOption = False,
+    url: UrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    level = None if keep_level else target_lufs
+    order = PreprocessOrder(collection, preset, segment_s, min_segment_s, level, with_waveform)
+    with PlatformClient(url, data_dir=data_dir) as client:
+        if wait:
+            wait_until_settled(client, collection)
+        found = client.post("/v1/datasets", body=asdict(order))
+        if wait:
+            found = _wait_until_ready(client, str(found["dataset"]))
+    _report(found, is_json=is_json)
+    if any(count for name, count in found["error_classes"].items() if name not in _OWN_REASONS):
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _wait_until_ready(client: PlatformClient, dataset: str) -> dict[str, Any]:
+    with create_progress() as progress:
+        task = progress.add_task("preprocessing", total=None)
+        while True:
+            found = client.get(f"/v1/datasets/{dataset}")
+            num_items = sum(found["states"].values())
+            progress.update(task, total=num_items, completed=num_items - found["states"].get("queued", 0))
+            if found["state"] == "ready":
+                return found
+            time.sleep(_POLL_S)
+
+
+def _report(found: dict[str, Any], *, is_json: bool) -> None:
+    if is_json:
+        print_json({name: found[name] for name in _COUNTS})
+        return
+    print_line(
+        f"{found['dataset']} ({found['state']}): {found['hours']:.2f} hours in {found['segments']} segments of "
+        f"{found['items']} recordings, {found['shards']} of {found['shards_planned']} shards"
+    )
+    if found["wall_s"]:
+        per_wall, per_cpu = (found["hours"] * 3600 / max(found[name], 1e-3) for name in ("wall_s", "cpu_s"))
+        print_line(f"{per_wall:.0f} seconds of sound per second, {per_cpu:.0f} per CPU second")
+    rows = [("recording " + state, "", n) for state, n in sorted(found["states"].items())]
+    rows += [("", name, n) for name, n in sorted(found["error_classes"].items())]
+    print_table(("state", "reason", "count"), rows)

@@ -1,0 +1,103 @@
+"""Bringing local recordings into a collection: hashed first, so that only unknown bytes travel."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from audiofoundation.cli.client import PlatformClient
+from audiofoundation.cli.output import CommandError, note
+from audiofoundation.cli.source_lists import in_batches
+from audiofoundation.identifiers import sha256_of_stream
+
+_PARALLEL = 3
+_BATCH_FILES = 60
+_MAX_NAME = 200
+
+
+@dataclass(slots=True)
+class Tally:
+    """What adding sources did so far."""
+
+    num_added: int = 0
+    num_duplicates: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+
+    def reject(self, name: str, count: int = 1) -> None:
+        """Count lines or files that became no item."""
+        self.rejected[name] = self.rejected.get(name, 0) + count
+
+
+@dataclass(frozen=True, slots=True)
+class Uploader:
+    """Uploads files to one collection, a few at a time.
+
+    Attributes:
+        client: the platform.
+        collection_id: where to.
+        is_plan: ask what is missing, but upload nothing.
+        on_done: called once per file that is dealt with.
+    """
+
+    client: PlatformClient
+    collection_id: str
+    is_plan: bool
+    on_done: Callable[[], None]
+
+    def upload(self, files: Iterable[Path], tally: Tally) -> None:
+        """Upload what the platform does not have; count the rest as duplicates."""
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            for batch in in_batches(files, _BATCH_FILES):
+                hashed = dict[str, Path]()
+                for path, digest in zip(batch, pool.map(_hash, batch), strict=True):
+                    if digest is None:
+                        note(f"{path} cannot be read and is left out")
+                        tally.reject("unreadable")
+                    elif digest in hashed:
+                        tally.num_duplicates += 1
+                    else:
+                        hashed[digest] = path
+                missing = self._announce(hashed, tally)
+                for is_new in pool.map(self._put, [hashed[digest] for digest in missing], missing):
+                    tally.num_added += is_new
+                    tally.num_duplicates += not is_new
+
+    def _announce(self, hashed: dict[str, Path], tally: Tally) -> list[str]:
+        """Add what the platform has the bytes of; return the hashes that it has not."""
+        sources = [{"source": f"sha256:{digest}", "title": _name(path)} for digest, path in hashed.items()]
+        body = {"sources": sources, "plan": self.is_plan}
+        answer = self.client.post(f"/v1/collections/{self.collection_id}/items", body=body)
+        tally.num_added += answer["added"]
+        tally.num_duplicates += answer["duplicates"]
+        missing: list[str] = answer["missing"]
+        for _ in range(len(hashed) - len(missing)):
+            self.on_done()
+        if self.is_plan:
+            tally.num_added += len(missing)
+            return []
+        return missing
+
+    def _put(self, path: Path, digest: str) -> bool:
+        route = f"/v1/collections/{self.collection_id}/files/{digest}"
+        try:
+            answer = self.client.put_file(route, path, params={"name": _name(path)})
+        except CommandError as error:
+            raise CommandError(f"{path} could not be uploaded: {error}") from error
+        self.on_done()
+        return bool(answer["added"])
+
+
+def _hash(path: Path) -> str | None:
+    """The file's SHA-256; None when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return sha256_of_stream(file)
+    except OSError:
+        return None
+
+
+def _name(path: Path) -> str:
+    """The file's name as the catalog may keep it."""
+    name = "".join(c for c in path.name.encode(errors="replace").decode() if c.isprintable())
+    return name[:_MAX_NAME] or hashlib.sha256(path.name.encode(errors="replace")).hexdigest()[:16]

@@ -1,0 +1,76 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def audiofoundation(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "audiofoundation.cli", *args],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "NO_COLOR": "1", **env},
+    )
+
+
+def imported_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    return set(done.stdout.split())
+
+
+def test_building_the_command_line_imports_nothing_heavy() -> None:
+    modules = imported_by("from audiofoundation.cli import create_cli; create_cli()")
+
+    assert not modules & {"torch", "sqlalchemy", "celery", "fastapi", "av", "scipy", "grpc"}
+
+
+@pytest.mark.parametrize("command", ["up", "doctor"])
+def test_help_teaches_by_example(command: str) -> None:
+    done = audiofoundation(command, "--help")
+
+    assert done.returncode == 0
+    assert f"audiofoundation {command}" in done.stdout
+    assert "Examples:" in done.stdout
+
+
+def test_help_lists_commands() -> None:
+    done = audiofoundation("--help")
+
+    assert done.returncode == 0
+    assert {"up", "doctor"} <= set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "args", [["no-such-command"], ["up", "--port", "70000"], ["up", "--workers", "0"], ["up", "-x"]]
+)
+def test_wrong_usage_exits_2(args: list[str]) -> None:
+    done = audiofoundation(*args)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Error" in done.stderr
+
+
+def test_a_wrong_setting_exits_2_and_is_named() -> None:
+    done = audiofoundation("doctor", AF_SERVING__PORT="many")
+
+    assert done.returncode == 2
+    assert "AF_SERVING__PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failure_is_one_sentence_and_exits_1(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+
+    done = audiofoundation("up", "--data-dir", str(blocker / "data"))
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert str(blocker) in done.stderr
