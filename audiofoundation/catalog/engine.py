@@ -3,9 +3,6 @@
 Also the one file that knows SQLAlchemy's exceptions.
 """
 
-import os
-import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +11,7 @@ from sqlalchemy import Engine, create_engine, exc, inspect, text
 from sqlalchemy.orm import Session
 
 from audiofoundation.catalog import sqlite
+from audiofoundation.catalog.forks import FORK_GATE
 from audiofoundation.errors import Conflict, InvalidRequest, StorageUnavailable
 from audiofoundation.settings import CatalogSettings
 
@@ -21,9 +19,6 @@ _READ_OPTIONS = {sqlite.IS_READ: True, "postgresql_readonly": True}
 NEWEST_REVISION = "0001"  # of catalog/migrations/versions; a test compares them
 _ADVISORY_LOCK = 0x61756469  # any constant that nothing else in the database uses
 _POOL_TIMEOUT_S = 30.0
-
-_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
-_fork_lock = threading.RLock()
 
 
 def create_catalog_engine(settings: CatalogSettings) -> Engine:
@@ -47,7 +42,7 @@ def create_catalog_engine(settings: CatalogSettings) -> Engine:
         raise InvalidRequest(
             "AF_CATALOG__URL must be sqlite:////absolute/path.db or postgresql+psycopg://user:password@host/db."
         )
-    _engines.add(engine)
+    FORK_GATE.watch(engine)
     return engine
 
 
@@ -64,7 +59,7 @@ def migrate(engine: Engine) -> None:
         return
     from audiofoundation.catalog.migrations import upgrade  # Alembic costs 0.2 s that most starts can save
 
-    with _translated_errors(), engine.begin() as connection:
+    with _translated_errors(), FORK_GATE.session(), engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         upgrade(connection)
@@ -85,7 +80,7 @@ def read_session(engine: Engine) -> Iterator[Session]:
     Raises:
         StorageUnavailable: the catalog did not answer.
     """
-    with _translated_errors(), Session(engine.execution_options(**_READ_OPTIONS)) as session:
+    with _translated_errors(), FORK_GATE.session(), Session(engine.execution_options(**_READ_OPTIONS)) as session:
         yield session
 
 
@@ -97,18 +92,11 @@ def write_session(engine: Engine) -> Iterator[Session]:
         StorageUnavailable: the catalog did not answer.
         Conflict: a unique or foreign key contradicts the write.
     """
-    with _translated_errors(), Session(engine, expire_on_commit=False) as session:
+    with _translated_errors(), FORK_GATE.session(), Session(engine, expire_on_commit=False) as session:
         # The lock comes first, so that nothing read here is stale when it is written (SQLite).
         session.connection()
         yield session
         session.commit()
-
-
-@contextmanager
-def forks_held() -> Iterator[None]:
-    """Keep other threads from forking meanwhile: SQLite must not be in use in a process that forks."""
-    with _fork_lock:
-        yield
 
 
 @contextmanager
@@ -125,12 +113,3 @@ def _translated_errors() -> Iterator[None]:
 def _cause_of(error: exc.SQLAlchemyError) -> str:
     cause = getattr(error, "orig", None) or error
     return str(cause).strip().splitlines()[0]
-
-
-def _before_fork() -> None:
-    _fork_lock.acquire()
-    for engine in _engines:
-        engine.dispose()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_fork_lock.release, after_in_child=_fork_lock.release)

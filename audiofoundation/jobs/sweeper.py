@@ -13,7 +13,7 @@ from sqlalchemy import Engine, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from audiofoundation.catalog.engine import forks_held, read_session, write_session
+from audiofoundation.catalog.engine import read_session, write_session
 from audiofoundation.catalog.tables import Job, Lease
 from audiofoundation.errors import ErrorCode, StorageUnavailable
 from audiofoundation.identifiers import JobId
@@ -167,8 +167,7 @@ def _republish(engine: Engine, publisher: Publisher, settings: JobSettings) -> i
     num_published = 0
     for name in sorted(set(QUEUE_OF.values())):
         kinds = [kind for kind in JobKind if QUEUE_OF[kind] == name]
-        with forks_held():
-            unseen, num_due = _unseen(engine, kinds, settings)
+        unseen, num_due = _unseen(engine, kinds, settings)
         if not unseen:
             continue
         try:
@@ -177,7 +176,7 @@ def _republish(engine: Engine, publisher: Publisher, settings: JobSettings) -> i
             _log.warning("queue_depth_unknown", queue=name, error=error.message)
             return num_published
         hints = unseen[: max(num_missing, 0)]
-        with forks_held(), write_session(engine) as session:
+        with write_session(engine) as session:
             _mark_published(session, [job_id for _, job_id in hints])
         num_sent = publish_hints(publisher, hints)
         HINTS_REPUBLISHED.labels(name).inc(num_sent)

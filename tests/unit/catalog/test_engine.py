@@ -1,6 +1,9 @@
 """Sessions on both databases, and what SQLite needs to bear many writers."""
 
 import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +114,31 @@ def test_engine_bears_a_fork(engine: Engine) -> None:
     assert os.waitpid(pid, 0)[1] == 0
     with write_session(engine) as session:
         session.add(Collection(id="parent", name="parent"))
+    assert count(engine) == 2
+
+
+def test_fork_waits_for_the_session_of_another_thread(engine: Engine) -> None:
+    """A child forked in the middle of it would take the lock for held until its patience ends."""
+    is_open = threading.Event()
+
+    def write() -> None:
+        with write_session(engine) as session:
+            session.add(Collection(id="thread", name="thread"))
+            session.flush()
+            is_open.set()
+            time.sleep(0.5)  # the fork comes in between
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert is_open.wait(10.0)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)  # far below the busy timeout
+        with write_session(engine) as session:
+            session.add(Collection(id="child", name="child"))
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    thread.join()
     assert count(engine) == 2
 
 
