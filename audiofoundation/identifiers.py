@@ -23,11 +23,14 @@ _READ_BYTES = 1 << 20
 def create_id(prefix: str) -> str:
     """Return a time-ordered id such as `item_0192f3…`: a UUIDv7 (RFC 9562) in hex behind a prefix.
 
-    Time order keeps inserts at the end of the catalog's indexes. An id is never a permission.
+    Time order keeps inserts at the end of the catalog's indexes. Its 12 bits below the millisecond (method 3 of
+    the RFC) are finer than a call is long, so ids of one process sort as they were made. An id is never a
+    permission.
     """
-    milliseconds = time.time_ns() // 1_000_000
-    raw = bytearray(milliseconds.to_bytes(6, "big") + os.urandom(10))
-    raw[6] = 0x70 | (raw[6] & 0x0F)
+    milliseconds, rest_ns = divmod(time.time_ns(), 1_000_000)
+    fraction = (rest_ns << 12) // 1_000_000
+    raw = bytearray(milliseconds.to_bytes(6, "big") + fraction.to_bytes(2, "big") + os.urandom(8))
+    raw[6] = 0x70 | raw[6]
     raw[8] = 0x80 | (raw[8] & 0x3F)
     return f"{prefix}_{uuid.UUID(bytes=bytes(raw)).hex}"
 

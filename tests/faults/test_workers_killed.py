@@ -74,8 +74,13 @@ def suicidal_handlers() -> Mapping[JobKind, HandlerSpec]:
     return {JobKind.NOOP: HandlerSpec(handle, mark_failed)}
 
 
+def mark_of(job_id: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"af-faults-{job_id}"
+
+
 def slow_handlers() -> Mapping[JobKind, HandlerSpec]:
     def handle(claim: Claim) -> Effect:
+        mark_of(claim.job_id).touch()
         time.sleep(600)
         return count_effect(claim)
 
@@ -138,7 +143,9 @@ def test_child_that_is_told_to_end_gives_its_job_back(settings: Settings, queue:
     worker = start_worker(settings, slow_handlers, concurrency=1)
     assert worker.pid is not None
     try:
-        wait_until(lambda: states(queue.engine) == {JobState.RUNNING: 1}, timeout_s=60.0, what="it runs")
+        # The handler itself: a child that ends between claim and work leaves the job to the sweeper.
+        wait_until(mark_of(job_id).exists, timeout_s=60.0, what="it runs")
+        assert states(queue.engine) == {JobState.RUNNING: 1}
         os.kill(children_of(worker.pid)[0], signal.SIGQUIT)
         wait_until(lambda: states(queue.engine) == {JobState.QUEUED: 1}, timeout_s=10.0, what="it is back")
         with read_session(queue.engine) as session:
@@ -146,10 +153,11 @@ def test_child_that_is_told_to_end_gives_its_job_back(settings: Settings, queue:
     finally:
         worker.kill()
         worker.join()
+        mark_of(job_id).unlink(missing_ok=True)
 
 
 def test_children_of_a_killed_worker_do_not_outlive_it(settings: Settings, queue: JobQueue) -> None:
-    add_jobs(queue, 2)
+    ids = add_jobs(queue, 2)
     worker = start_worker(settings, slow_handlers, concurrency=2)
     assert worker.pid is not None
     main = worker.pid
@@ -160,6 +168,8 @@ def test_children_of_a_killed_worker_do_not_outlive_it(settings: Settings, queue
     finally:
         worker.kill()
         worker.join()
+        for job_id in ids:
+            mark_of(job_id).unlink(missing_ok=True)
     wait_until(lambda: not any(is_running(child) for child in children), timeout_s=5.0, what="the children are gone")
 
 
