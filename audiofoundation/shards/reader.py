@@ -2,7 +2,7 @@
 
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -57,7 +57,7 @@ def read_shard(path: Path) -> Iterator[Sample]:
     try:
         with tarfile.open(path, "r:") as archive:
             for key, members in _grouped(archive, path):
-                yield _to_sample(key, members, path)
+                yield to_sample(key, members, path)
     except (tarfile.TarError, EOFError) as error:
         raise ShardCorrupt(f"the shard {path.name} is not a whole tar: {error}") from error
 
@@ -82,7 +82,8 @@ def _content(stream: IO[bytes] | None, name: str, path: Path) -> bytes:
     return stream.read()
 
 
-def _to_sample(key: str, members: dict[str, bytes], path: Path) -> Sample:
+def to_sample(key: str, members: Mapping[str, bytes], path: Path) -> Sample:
+    """Return a sample of its members' bytes by suffix. Raises ShardCorrupt."""
     try:
         meta = SampleMeta.model_validate_json(members[JSON_SUFFIX])
         mel_TF = _array(members[MEL_SUFFIX]).astype(np.float16, copy=False)
