@@ -22,6 +22,8 @@ Complex64 = NDArray[np.complex64]
 
 _MOMENTUM = np.float32(0.99)
 _TINY = np.float32(1e-8)
+_NOTHING: Float32 = np.zeros(0, np.float32)
+_PHASORS: Complex64 = np.exp(2j * np.pi * np.arange(1024) / 1024).astype(np.complex64)
 _PRIMED_WEIGHT = np.float32(30)  # beside a window sum of at most 1.5
 
 
@@ -54,59 +56,93 @@ def griffin_lim(mel: Float32, config: MelConfig, *, num_iterations: int = 32, se
         return np.zeros(0, np.float32)
     magnitude = mel_to_magnitude(mel, config)
     frames = _random_phase_frames(magnitude, np.random.default_rng(seed))
-    previous = np.zeros_like(frames)
-    num_samples = (len(mel) - 1) * config.hop_length + config.fft_size
-    gain = _reciprocal(_window_sum(config, len(mel), num_samples), 1e-3)
-    for _ in range(num_iterations):
-        signal = _overlap_add(frames, config, num_samples) * gain
-        rebuilt = _analyse(signal, config)
-        frames = _project(rebuilt, previous, magnitude)
-        previous = rebuilt
-    signal = _overlap_add(frames, config, num_samples) * gain
-    return signal[config.fft_size // 2 :][: len(mel) * config.hop_length]
+    loop = _Iterations(config, len(mel), _NOTHING, _NOTHING, smallest_weight=1e-3)
+    frames, _ = loop.run(frames, np.zeros_like(frames), magnitude, num_iterations)
+    return loop.signal_of(frames)[config.fft_size // 2 :][: len(mel) * config.hop_length].copy()
 
 
 def _random_phase_frames(magnitude: Float32, rng: np.random.Generator) -> Complex64:
-    phase = rng.random(magnitude.shape, np.float32) * np.float32(2 * np.pi)
-    return (magnitude * np.exp(1j * phase)).astype(np.complex64)
+    return magnitude * _PHASORS[rng.integers(0, len(_PHASORS), magnitude.shape, np.uint16)]
+
+
+class _Iterations:
+    """Griffin-Lim over a fixed number of frames, on buffers that are made once: an iteration is a few µs a frame.
+
+    Args:
+        config: the preset.
+        num_frames: T.
+        before, weight: settled samples under the first frames, and the window sum that they carry.
+        smallest_weight: the window sum counts as at least this.
+    """
+
+    def __init__(
+        self, config: MelConfig, num_frames: int, before: Float32, weight: Float32, *, smallest_weight: float
+    ) -> None:
+        size, hop = config.fft_size, config.hop_length
+        self._size, self._hop, self._window = size, hop, hann_window(config)
+        self._before: Float32 = np.zeros((num_frames + size // hop - 1, hop), np.float32)
+        self._before.reshape(-1)[: len(before)] = before
+        total = _window_sum(config, num_frames)
+        total[: len(weight)] += weight
+        self._gain = _reciprocal(total, smallest_weight).reshape(self._before.shape)
+        self._rows = np.empty_like(self._before)
+        # [T, W]: frame t of the signal that the rows are.
+        self._frames = np.lib.stride_tricks.as_strided(self._rows, (num_frames, size), (4 * hop, 4))
+
+    def run(
+        self, frames: Complex64, previous: Complex64, magnitude: Float32, num_iterations: int
+    ) -> tuple[Complex64, Complex64]:
+        """Return the frames [T, K] after so many iterations, and the spectra that the last one saw."""
+        for _ in range(num_iterations):
+            self.signal_of(frames)
+            rebuilt: Complex64 = scipy.fft.rfft(self._frames * self._window, axis=-1)
+            frames, previous = _project(rebuilt, previous, magnitude), rebuilt
+        return frames, previous
+
+    def signal_of(self, frames: Complex64) -> Float32:
+        """Return the signal [(T - 1) * hop + W] of the frames; the next call overwrites it."""
+        pieces = _windowed_pieces(frames, self._window)
+        np.copyto(self._rows, self._before)
+        _add_pieces(pieces, self._rows)
+        self._rows *= self._gain
+        return self._rows.reshape(-1)
 
 
 def _project(rebuilt: Complex64, previous: Complex64, magnitude: Float32) -> Complex64:
     """Extrapolate by momentum, then give every bin its magnitude back."""
-    moved = rebuilt - (_MOMENTUM / (1 + _MOMENTUM)) * previous
+    moved = previous * (_MOMENTUM / (1 + _MOMENTUM))
+    np.subtract(rebuilt, moved, out=moved)
     moved *= magnitude / (np.abs(moved) + _TINY)
     return moved
 
 
-def _overlap_add(frames: Complex64, config: MelConfig, num_samples: int) -> Float32:
-    pieces = scipy.fft.irfft(frames, config.fft_size, axis=-1)
-    pieces *= hann_window(config)
-    return _add_pieces(pieces, config, num_samples)
+def _windowed_pieces(frames: Complex64, window: Float32) -> Float32:
+    pieces: Float32 = scipy.fft.irfft(frames, len(window), axis=-1)
+    pieces *= window
+    return pieces
 
 
-def _add_pieces(pieces: Float32, config: MelConfig, num_samples: int) -> Float32:
-    hop, num_frames = config.hop_length, len(pieces)
-    parts = config.fft_size // hop
-    rows: Float32 = np.zeros((num_frames + parts - 1, hop), np.float32)
-    for part in range(parts):
+def _add_pieces(pieces: Float32, rows: Float32) -> None:
+    """Add pieces [T, W], one hop apart, onto the rows [T + W / hop - 1, hop] of a signal."""
+    num_frames, hop = len(pieces), rows.shape[1]
+    for part in range(pieces.shape[1] // hop):
         rows[part : part + num_frames] += pieces[:, part * hop : (part + 1) * hop]
-    return rows.reshape(-1)[:num_samples]
 
 
-def _window_sum(config: MelConfig, num_frames: int, num_samples: int) -> Float32:
-    squared = np.broadcast_to(hann_window(config) ** 2, (num_frames, config.fft_size))
-    return _add_pieces(squared, config, num_samples)
+def _overlap_add(pieces: Float32, config: MelConfig) -> Float32:
+    hop = config.hop_length
+    rows: Float32 = np.zeros((len(pieces) + config.fft_size // hop - 1, hop), np.float32)
+    _add_pieces(pieces, rows)
+    return rows.reshape(-1)
+
+
+def _window_sum(config: MelConfig, num_frames: int) -> Float32:
+    return _overlap_add(np.broadcast_to(hann_window(config) ** 2, (num_frames, config.fft_size)), config)
 
 
 def _reciprocal(weight: Float32, smallest: float) -> Float32:
     out: Float32 = np.reciprocal(np.maximum(weight, np.float32(smallest)))
     return out
-
-
-def _analyse(signal: Float32, config: MelConfig) -> Complex64:
-    frames = np.lib.stride_tricks.sliding_window_view(signal, config.fft_size)[:: config.hop_length]
-    spectrum: Complex64 = scipy.fft.rfft(frames * hann_window(config), axis=-1)
-    return spectrum
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +151,7 @@ class GriffinLimOptions:
 
     step_frames: int = 8
     look_ahead_frames: int = 4
-    num_iterations: int = 16
+    num_iterations: int = 20
 
 
 class GriffinLimVocoder:
@@ -208,29 +244,18 @@ class GriffinLimStream:
 
     def _commit(self, num_frames: int) -> Float32:
         """Settle the phases of the frames at hand, add the first `num_frames` of them to the signal."""
-        config = self._config
         count = min(len(self._waiting), num_frames + self._options.look_ahead_frames)
-        magnitude = self._waiting[:count]
-        frames, previous = self._phases[:count], self._previous[:count]
-        num_samples = (count - 1) * config.hop_length + config.fft_size
-        weight = _window_sum(config, count, num_samples)
-        weight[: len(self._weight)] += self._weight
-        gain = _reciprocal(weight, 1e-1)
-        for _ in range(self._options.num_iterations):
-            signal = _overlap_add(frames, config, num_samples)
-            signal[: len(self._overlap)] += self._overlap
-            signal *= gain
-            rebuilt = _analyse(signal, config)
-            frames = _project(rebuilt, previous, magnitude)
-            previous = rebuilt
+        loop = _Iterations(self._config, count, self._overlap, self._weight, smallest_weight=1e-1)
+        frames, previous = loop.run(
+            self._phases[:count], self._previous[:count], self._waiting[:count], self._options.num_iterations
+        )
         self._phases[:count], self._previous[:count] = frames, previous
         return self._add_to_signal(num_frames)
 
     def _add_to_signal(self, num_frames: int) -> Float32:
         config = self._config
-        num_samples = (num_frames - 1) * config.hop_length + config.fft_size
-        signal = _overlap_add(self._phases[:num_frames], config, num_samples)
-        weight = _window_sum(config, num_frames, num_samples)
+        signal = _overlap_add(_windowed_pieces(self._phases[:num_frames], hann_window(config)), config)
+        weight = _window_sum(config, num_frames)
         signal[: len(self._overlap)] += self._overlap
         weight[: len(self._weight)] += self._weight
         settled = num_frames * config.hop_length
