@@ -15,10 +15,13 @@ from typing import Annotated
 import torch
 import typer
 
-from audiofoundation.models.checkpoint import save_model
+from audiofoundation.errors import InvalidRequest
+from audiofoundation.models.checkpoint import LoadedModel, load_model, save_model
+from audiofoundation.models.registry import bundled_models
+from audiofoundation.settings import Settings
 from audiofoundation.training.assembly import create_objective
 from audiofoundation.training.corpus import Corpus
-from audiofoundation.training.recipes import resolve_recipe
+from audiofoundation.training.recipes import Recipe, resolve_recipe
 from audiofoundation.training.state_file import read_state, write_state
 from audiofoundation.training.trainer import Progress, TrainState, create_state, fit
 
@@ -60,7 +63,7 @@ def main(
     values = dict(pair.split("=", 1) for pair in overrides or [])
     chosen = resolve_recipe(recipe, values, num_steps=steps)
     config = replace(chosen.trainer, save_every_s=300.0)
-    state = create_state(create_objective(chosen, Corpus.load(corpus)), config)
+    state = create_state(create_objective(chosen, Corpus.load(corpus), init=_load_init(chosen)), config)
     path, partial = out / "state.safetensors", out / "state.partial"
     if path.exists():
         read_state(state, path, recipe=recipe)
@@ -71,6 +74,15 @@ def main(
 
     fit(state, config, save=save, report=JsonLog(out / "log.jsonl"), should_stop=(out / "stop").exists)
     save_model(out / "model.safetensors", state.ema, name=name or recipe, step=state.step, dtype=torch.float16)
+
+
+def _load_init(recipe: Recipe) -> LoadedModel | None:
+    if recipe.init_name is None:
+        return None
+    bundled = bundled_models(Settings().models.pretrained_dir)
+    if recipe.init_name not in bundled:
+        raise InvalidRequest(f"init: no bundled model is called {recipe.init_name!r}; there are {', '.join(bundled)}")
+    return load_model(bundled[recipe.init_name])
 
 
 if __name__ == "__main__":
