@@ -1,0 +1,181 @@
+"""Numbers that describe a recording's timbre and rhythm, by librosa's definitions, in NumPy and SciPy.
+
+Frames of 2048 samples every 512, Hann window, zeros beyond the ends; magnitudes, not powers, unless said
+otherwise. `tests/numerics/test_descriptors.py` compares every value with librosa.
+
+Shape letters: N samples, T frames, K frequency bins, F mel bands.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from audiofoundation.features.mel import Float32, MelConfig, hann_window, mel_filters
+from audiofoundation.features.rhythm import estimate_tempo, measure_harmonic_ratio
+
+Float64 = NDArray[np.float64]
+FeatureFunction = Callable[[Float32, int], float]
+
+FRAME_LENGTH, HOP_LENGTH = 2048, 512
+NUM_MFCC = 13
+_NUM_BANDS = 128
+_ROLLOFF_SHARE = 0.85
+_SMALLEST_POWER, _TOP_DB = 1e-10, 80.0
+_ZERO = 1e-10  # smaller samples count as zero, and zero as positive, when crossings are counted
+_BLOCK_FRAMES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """Means over a recording's frames; every value is finite.
+
+    Attributes:
+        duration_s: length.
+        spectral_centroid_hz: centre of gravity of the magnitudes.
+        spectral_bandwidth_hz: their standard deviation around it.
+        spectral_rolloff_hz: frequency below which 85 % of the magnitudes lie.
+        zero_crossing_rate: sign changes per sample.
+        rms: root of the mean square, full scale being 1.
+        mfcc_mean: means of 13 cepstral coefficients of 128 mel bands in decibels.
+        mfcc_std: their standard deviations.
+        tempo_bpm: beats a minute, 0 where nothing begins; None when not measured.
+        harmonic_ratio: energy of sustained partials over the whole, in [0, 1]; None when not measured.
+    """
+
+    duration_s: float
+    spectral_centroid_hz: float
+    spectral_bandwidth_hz: float
+    spectral_rolloff_hz: float
+    zero_crossing_rate: float
+    rms: float
+    mfcc_mean: tuple[float, ...]
+    mfcc_std: tuple[float, ...]
+    tempo_bpm: float | None = None
+    harmonic_ratio: float | None = None
+
+
+def describe(samples: Float32, sample_rate_hz: int, *, has_rhythm: bool = True) -> Descriptors:
+    """Describe a mono recording.
+
+    Args:
+        samples: float32 [N], full scale 1, finite.
+        sample_rate_hz: their rate.
+        has_rhythm: measure tempo and harmonic ratio too, which takes several times as long as the rest.
+
+    Raises:
+        ValueError: there are no samples, or they are not one channel.
+    """
+    if samples.ndim != 1 or not samples.size:
+        raise ValueError(f"expected mono samples [N], got shape {samples.shape}")
+    samples = np.ascontiguousarray(samples, np.float32)
+    shapes, bands_db = [], []
+    for block_TN in _frames(samples):
+        magnitudes_TK = magnitudes_of(block_TN, sample_rate_hz)
+        shapes.append(spectral_shape(magnitudes_TK, sample_rate_hz))
+        bands_db.append(mel_decibels(magnitudes_TK, sample_rate_hz))
+    centroid_hz, bandwidth_hz, rolloff_hz = np.concatenate(shapes).mean(axis=0)
+    bands_db_TF = limit_range(np.concatenate(bands_db))
+    mfcc_TC = cepstrum(bands_db_TF)
+    magnitudes = (magnitudes_of(block, sample_rate_hz) for block in _frames(samples))
+    return Descriptors(
+        duration_s=samples.size / sample_rate_hz,
+        spectral_centroid_hz=float(centroid_hz),
+        spectral_bandwidth_hz=float(bandwidth_hz),
+        spectral_rolloff_hz=float(rolloff_hz),
+        zero_crossing_rate=_zero_crossing_rate(samples),
+        rms=_mean_rms(samples),
+        mfcc_mean=tuple(mfcc_TC.mean(axis=0).tolist()),
+        mfcc_std=tuple(mfcc_TC.std(axis=0).tolist()),
+        tempo_bpm=estimate_tempo(bands_db_TF, sample_rate_hz / HOP_LENGTH) if has_rhythm else None,
+        harmonic_ratio=measure_harmonic_ratio(magnitudes) if has_rhythm else None,
+    )
+
+
+def measure_custom(samples: Float32, sample_rate_hz: int, functions: Mapping[str, FeatureFunction]) -> dict[str, float]:
+    """Return what each registered function says of a mono recording [N].
+
+    Raises:
+        ValueError: one did not return a finite number.
+    """
+    values: dict[str, float] = {}
+    for name, function in functions.items():
+        value = float(function(samples, sample_rate_hz))
+        if not np.isfinite(value):
+            raise ValueError(f"the feature {name!r} gave {value}: it must be a finite number")
+        values[name] = value
+    return values
+
+
+def magnitudes_of(frames_TN: Float32, sample_rate_hz: int) -> Float32:
+    """Return the magnitudes [T, K] of frames [T, 2048] under the window."""
+    spectrum_TK = scipy.fft.rfft(frames_TN * hann_window(_bands_config(sample_rate_hz)), axis=-1)
+    magnitudes: Float32 = np.abs(spectrum_TK)
+    return magnitudes
+
+
+def spectral_shape(magnitudes_TK: Float32, sample_rate_hz: int) -> Float64:
+    """Return centroid, bandwidth and roll-off in Hz of each frame [T, 3]; zeros for silence."""
+    num_bins = magnitudes_TK.shape[1]
+    place = np.linspace(0.0, 1.0, num_bins)
+    moments = magnitudes_TK.astype(np.float64) @ np.stack([np.ones(num_bins), place, place**2], axis=1)
+    total = np.where(moments[:, :1] < np.finfo(np.float32).tiny, 1.0, moments[:, :1])
+    mean, mean_square = (moments[:, 1:] / total).T
+    bandwidth = np.sqrt(np.maximum(0.0, mean_square - mean**2))
+    risen_TK = np.cumsum(magnitudes_TK, axis=1)
+    rolloff = place[(risen_TK < np.float32(_ROLLOFF_SHARE) * risen_TK[:, -1:]).sum(axis=1)]
+    return np.stack([mean, bandwidth, rolloff], axis=1) * (sample_rate_hz / 2)
+
+
+def mel_decibels(magnitudes_TK: Float32, sample_rate_hz: int) -> Float32:
+    """Return the powers of 128 mel bands in decibels [T, F], not below -100."""
+    power_TF = magnitudes_TK**2 @ mel_filters(_bands_config(sample_rate_hz)).T
+    np.maximum(power_TF, np.float32(_SMALLEST_POWER), out=power_TF)
+    np.log10(power_TF, out=power_TF)
+    power_TF *= np.float32(10)
+    return power_TF
+
+
+def limit_range(bands_db_TF: Float32) -> Float32:
+    """Return the decibels, none more than 80 below the loudest of all."""
+    limited: Float32 = np.maximum(bands_db_TF, bands_db_TF.max() - np.float32(_TOP_DB))
+    return limited
+
+
+def cepstrum(bands_db_TF: Float32) -> Float32:
+    """Return 13 cepstral coefficients per frame [T, 13]."""
+    coefficients: Float32 = scipy.fft.dct(bands_db_TF, type=2, axis=-1, norm="ortho")[:, :NUM_MFCC]
+    return coefficients
+
+
+@lru_cache(maxsize=8)
+def _bands_config(sample_rate_hz: int) -> MelConfig:
+    half = sample_rate_hz / 2
+    size, hop = FRAME_LENGTH, HOP_LENGTH
+    return MelConfig("descriptors", sample_rate_hz, size, size, hop, _NUM_BANDS, 0.0, half, "slaney", "slaney", power=2)
+
+
+def _frames(samples: Float32) -> Iterator[Float32]:
+    """Yield views of blocks of frames [t, 2048], the first frame centred on the first sample."""
+    padded = np.pad(samples, FRAME_LENGTH // 2)
+    frames_TN = np.lib.stride_tricks.sliding_window_view(padded, FRAME_LENGTH)[::HOP_LENGTH]
+    for start in range(0, len(frames_TN), _BLOCK_FRAMES):
+        yield frames_TN[start : start + _BLOCK_FRAMES]
+
+
+def _zero_crossing_rate(samples: Float32) -> float:
+    is_negative = np.pad(samples < -_ZERO, FRAME_LENGTH // 2, mode="edge")
+    changes = np.concatenate([[0], np.cumsum(is_negative[1:] != is_negative[:-1])])
+    starts = np.arange(0, is_negative.size - FRAME_LENGTH + 1, HOP_LENGTH)
+    return float((changes[starts + FRAME_LENGTH - 1] - changes[starts]).mean() / FRAME_LENGTH)
+
+
+def _mean_rms(samples: Float32) -> float:
+    padded = np.pad(samples, (FRAME_LENGTH // 2, FRAME_LENGTH // 2))
+    hops = padded[: padded.size // HOP_LENGTH * HOP_LENGTH].reshape(-1, HOP_LENGTH)
+    energies = np.einsum("ij,ij->i", hops, hops, dtype=np.float64)
+    per_frame = np.convolve(energies, np.ones(FRAME_LENGTH // HOP_LENGTH), "valid")
+    return float(np.sqrt(np.maximum(per_frame, 0.0) / FRAME_LENGTH).mean())
