@@ -66,12 +66,88 @@ class Item(Base, Timestamps):
     policy: Mapped[str | None] = mapped_column(String(64))
     tool_version: Mapped[str | None] = mapped_column(String(64))
     retrieved_at: Mapped[float | None]
+    recheck_at: Mapped[float | None]
+    num_rechecks: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     asset_id: Mapped[str | None] = mapped_column(_Id, ForeignKey("assets.id"))
+    discovery_id: Mapped[str | None] = mapped_column(_Id)
     __table_args__ = (
         UniqueConstraint("collection_id", "canonical"),
-        Index("ix_items_state", "collection_id", "state", "error_class"),
+        Index("ix_items_state", "collection_id", "state", "id"),
+        Index("ix_items_page", "collection_id", "id"),
         Index("ix_items_asset", "asset_id"),
     )
+
+
+class ItemCount(Base):
+    """How many items of a collection are in which state; only catalog/item_states.py writes it."""
+
+    __tablename__ = "item_counts"
+    collection_id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16), primary_key=True)
+    error_class: Mapped[str] = mapped_column(String(48), primary_key=True)
+    num_items: Mapped[int]
+
+
+class Discovery(Base, Timestamps):
+    """A search, playlist, channel, feed or list whose entries become items of a collection."""
+
+    __tablename__ = "discoveries"
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    collection_id: Mapped[str] = mapped_column(_Id, ForeignKey("collections.id"))
+    kind: Mapped[str] = mapped_column(String(32))
+    address: Mapped[str]
+    state: Mapped[str] = mapped_column(String(16), default="queued")
+    is_plan: Mapped[bool] = mapped_column(default=False)
+    num_seen: Mapped[int] = mapped_column(Integer, default=0)
+    num_added: Mapped[int] = mapped_column(Integer, default=0)
+    validators: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    tool_version: Mapped[str | None] = mapped_column(String(64))
+    error_class: Mapped[str | None] = mapped_column(String(48))
+    error: Mapped[str | None]
+    __table_args__ = (Index("ix_discoveries_state", "collection_id", "state"),)
+
+
+class EgressLane(Base):
+    """What one egress identity may ask of one site: its bucket, its breaker, the jobs that use it now."""
+
+    __tablename__ = "egress_lanes"
+    name: Mapped[str] = mapped_column(String(320), primary_key=True)
+    full_at: Mapped[float] = mapped_column(default=0.0)
+    resume_at: Mapped[float] = mapped_column(default=0.0)
+    is_tripped: Mapped[bool] = mapped_column(default=False)
+    open_until: Mapped[float] = mapped_column(default=0.0)
+    mean_cost_s: Mapped[float] = mapped_column(default=0.0)
+    num_started: Mapped[int] = mapped_column(default=0)
+    num_waiting: Mapped[int] = mapped_column(default=0)
+    counted_at: Mapped[float] = mapped_column(default=0.0)
+    holders: Mapped[dict[str, Any]]
+
+
+class Probe(Base):
+    """What was measured of an item before (or after) its bytes were paid for, and what followed from it."""
+
+    __tablename__ = "probes"
+    item_id: Mapped[str] = mapped_column(_Id, ForeignKey("items.id"), primary_key=True)
+    stage: Mapped[str] = mapped_column(String(16))
+    decision: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str]
+    num_bytes: Mapped[int]
+    measurements: Mapped[dict[str, Any]]
+    thresholds: Mapped[dict[str, Any]]
+    probed_at: Mapped[float]
+
+
+class PolicyDecision(Base):
+    """An operator's decision to take more than open licences, with the text that was in force."""
+
+    __tablename__ = "policy_decisions"
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    policy: Mapped[str] = mapped_column(String(32))
+    text_version: Mapped[str] = mapped_column(String(32))
+    decided_by: Mapped[str] = mapped_column(String(128))
+    owned_channels: Mapped[dict[str, Any]]
+    decided_at: Mapped[float]
 
 
 class Dataset(Base, Timestamps):
@@ -142,7 +218,7 @@ class Job(Base, Timestamps):
     last_error_class: Mapped[str | None] = mapped_column(String(48))
     last_error: Mapped[str | None]
     __table_args__ = (
-        Index("ix_jobs_state", "state", "kind", "not_before"),
+        Index("ix_jobs_state", "state", "kind", "not_before", "id"),
         Index("ix_jobs_lease", "state", "lease_until"),
         Index("ix_jobs_subject", "subject_id"),
     )
