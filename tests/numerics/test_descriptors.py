@@ -1,9 +1,9 @@
 """Descriptors equal librosa's; tones, clicks and silence give what they must."""
 
 import librosa
-import librosa.effects
 import numpy as np
 import pytest
+from librosa.effects import hpss
 from numpy.typing import NDArray
 
 from audiofoundation.features.descriptors import Descriptors, describe, measure_custom
@@ -23,7 +23,7 @@ def band_like(seconds: float, sample_rate_hz: int, *, bpm: float = 96.0) -> Wave
 
 
 def by_librosa(wave: Wave, rate_hz: int) -> dict[str, float]:
-    harmonic, percussive = librosa.effects.hpss(wave)
+    harmonic, percussive = hpss(wave)
     energy = float(np.square(harmonic).sum())
     return {
         "spectral_centroid_hz": librosa.feature.spectral_centroid(y=wave, sr=rate_hz).mean(),
