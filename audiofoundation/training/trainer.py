@@ -7,12 +7,9 @@ are drawn from generators seeded with these two. So a resumed run equals an unin
 import contextlib
 import copy
 import hashlib
-import os
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -235,26 +232,3 @@ def _average(state: TrainState, decay: float) -> None:
             mean.lerp_(values[name], 1 - decay)
         else:
             mean.copy_(values[name])
-
-
-def save_state(state: TrainState, path: Path) -> None:
-    """Write the state so that `path` is either the old file or the whole new one."""
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(state.state_dict(), file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def load_state(state: TrainState, path: Path) -> None:
-    """Load what `save_state` wrote (tensors and numbers only: no code is run).
-
-    Raises:
-        CheckpointInvalid: the file is damaged or of another recipe.
-    """
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointInvalid(f"{path.name} is not a whole checkpoint: {error}") from error
-    state.load_state_dict(loaded)

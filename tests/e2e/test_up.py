@@ -9,18 +9,23 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import redis
 
-from tests.e2e.platform_process import PlatformProcess, is_healthy, wait_until
+from tests.e2e.platform_process import PlatformProcess, Ready, is_healthy, wait_until
 
 pytestmark = pytest.mark.slow
 
 # The promise is 15 s on two idle cores; a test machine is rarely idle.
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 25.0
+RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
+NUM_STEPS = 120
+# A model of a few thousand weights, saved often: the run is long enough to be killed in its middle.
+SMALL = {"width": 64, "num_layers": 1, "head_blocks": 1, "batch": 2, "window_patches": 32, "save_every_s": 0.5}
 CHILDREN = (
     ("valkey-server",),
     ("rclone", "s3"),
@@ -114,10 +119,13 @@ def answers(client: "redis.Redis") -> bool:
         return False
 
 
-def test_a_killed_platform_leaves_nothing_running_and_starts_again(data_dir: Path) -> None:
+def test_a_platform_killed_in_training_leaves_nothing_running_and_finishes_the_run(data_dir: Path) -> None:
     with PlatformProcess(data_dir) as platform:
         first = platform.wait_ready()
         assert len(platform.descendants()) > len(CHILDREN)  # pool workers and the like
+        run_id = start_training(first)
+        wait_until(lambda: committed_step(first, run_id) > 0, what="the run has a checkpoint", timeout_s=120)
+        kept = committed_step(first, run_id)
 
         platform.process.kill()
         platform.process.wait()
@@ -131,7 +139,45 @@ def test_a_killed_platform_leaves_nothing_running_and_starts_again(data_dir: Pat
         assert second["pid"] != first["pid"]
         assert second["api_key"] == first["api_key"]
         assert is_healthy(second["url"])
+        wait_until(lambda: is_over(second, run_id), what="the run is over", timeout_s=180)
+        run = ask(second, f"/v1/runs/{run_id}")
+        assert (run["state"], run["step"], run["attempt"]) == ("done", NUM_STEPS, 2)
+        later = [row["step"] for row in ask(second, f"/v1/runs/{run_id}/checkpoints")["data"] if row["attempt"] == 2]
+        assert later
+        assert min(later) > kept  # it went on, and did not begin anew
+        names = [model["id"] for model in ask(second, "/v1/models")["data"]]
+        assert names.count(run["model"]) == 1
         assert platform.stop() == 0
+
+
+def start_training(ready: Ready) -> str:
+    """Prepare a few recordings and start a run that takes some seconds; return its id."""
+    command(ready, "ingest", *map(str, sorted(RECORDINGS.glob("speech-k*"))), "--collection", "few", "--wait")
+    dataset = command(ready, "preprocess", "--collection", "few", "--wait")["dataset"]
+    settings = [f"--set={name}={value}" for name, value in SMALL.items()]
+    run_id: str = command(ready, "train", "tiny", "--dataset", dataset, "--steps", str(NUM_STEPS), *settings)["run"]
+    return run_id
+
+
+def command(ready: Ready, *words: str) -> Any:
+    argv = [sys.executable, "-m", "audiofoundation.cli", *words, "--json"]
+    env = {**os.environ, "AF_URL": ready["url"], "AF_API_KEY": ready["api_key"]}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=180, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def ask(ready: Ready, path: str) -> Any:
+    headers = {"Authorization": f"Bearer {ready['api_key']}"}
+    return httpx.get(f"{ready['url']}{path}", headers=headers, timeout=30).raise_for_status().json()
+
+
+def committed_step(ready: Ready, run_id: str) -> int:
+    return max((row["step"] for row in ask(ready, f"/v1/runs/{run_id}/checkpoints")["data"]), default=0)
+
+
+def is_over(ready: Ready, run_id: str) -> bool:
+    return ask(ready, f"/v1/runs/{run_id}")["state"] not in ("queued", "running")
 
 
 def test_stopping_during_the_start_is_clean(data_dir: Path) -> None:
