@@ -7,6 +7,7 @@ process may ask for any position; together that is the split by rank and worker,
 import os
 import tarfile
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -116,6 +117,20 @@ class ShardDataset:
         except (ObjectCorrupt, ObjectNotFound) as error:
             self._set_aside(place.shard, error)
             return None
+
+    def scan(self) -> Iterator[Sample]:
+        """Yield every sample in the order in which it was written; shards that cannot be read are set aside.
+
+        Raises:
+            ShardCorrupt: every shard was set aside.
+            StorageUnavailable: the store does not answer.
+        """
+        for number, size in enumerate(self.order.sizes):
+            try:
+                for place in range(size):
+                    yield self._opened(number).sample(place)
+            except (ObjectCorrupt, ObjectNotFound) as error:
+                self._set_aside(number, error)
 
     def close(self) -> None:
         """Let all files go."""

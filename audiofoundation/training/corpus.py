@@ -1,4 +1,4 @@
-"""A corpus in memory: mel frames (and, for vocoders, samples) of many recordings, end to end.
+"""A corpus: mel frames (and, for vocoders, samples) of many recordings, end to end in memory-mapped files.
 
 Windows are a pure function of `(seed, step)`, so a resumed run, on any number of workers, sees the same data.
 
@@ -69,12 +69,7 @@ class Corpus:
         np.save(folder / "mel.npy", self.mel)
         if self.wave is not None:
             np.save(folder / "wave.npy", self.wave)
-        index = {
-            "preset": self.preset,
-            "hop_length": self.hop_length,
-            "recordings": [asdict(recording) for recording in self.recordings],
-        }
-        (folder / "index.json").write_text(json.dumps(index))
+        write_index(folder, self.recordings, self.preset, self.hop_length)
 
     def select(self, *splits: str, is_generative: bool | None = None) -> "Corpus":
         """Return the corpus restricted to some splits (and to voices that may be generated)."""
@@ -92,6 +87,13 @@ class Corpus:
         ).astype(np.float32)
         np.maximum(frames, np.float32(np.log(1e-5)), out=frames)
         return frames.mean(0), frames.std(0) + np.float32(1e-3)
+
+
+def write_index(folder: Path, recordings: Sequence[Recording], preset: str, hop_length: int) -> None:
+    """Write the `index.json` that `Corpus.load` reads."""
+    rows = [asdict(recording) for recording in recordings]
+    index = {"preset": preset, "hop_length": hop_length, "recordings": rows}
+    (folder / "index.json").write_text(json.dumps(index))
 
 
 class WindowSampler:

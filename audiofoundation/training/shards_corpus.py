@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,11 +19,13 @@ import structlog
 
 from audiofoundation.errors import InvalidRequest
 from audiofoundation.features.mel import MelConfig
+from audiofoundation.shards.cache import ShardCache
+from audiofoundation.shards.dataset import ShardDataset
 from audiofoundation.shards.manifest import DatasetManifest
-from audiofoundation.shards.reader import read_dataset
 from audiofoundation.shards.sample import Sample
 from audiofoundation.storage.object_store import ObjectStore
-from audiofoundation.training.corpus import Corpus, Float16, Int16, Recording
+from audiofoundation.training.array_file import ArrayFile
+from audiofoundation.training.corpus import Corpus, Float16, Int16, Recording, write_index
 
 TRAIN, VALIDATION = "train", "validation"
 VALIDATION_SHARE = 0.1
@@ -44,7 +47,9 @@ class _Stretch:
 
 
 def load_corpus(store: ObjectStore, manifest: DatasetManifest, *, label_of: LabelOf, cache_dir: Path) -> Corpus:
-    """Return the dataset as a corpus; shards are downloaded, verified, joined and kept once per manifest.
+    """Return the dataset as a corpus; its shards are read one at a time, joined, and kept once per manifest.
+
+    A shard that stays corrupt or is gone is left out, with an event in the log.
 
     Args:
         store: where the shards lie.
@@ -55,23 +60,26 @@ def load_corpus(store: ObjectStore, manifest: DatasetManifest, *, label_of: Labe
     Raises:
         InvalidRequest: the dataset holds no usable segment.
         MelMismatch: its preset has changed since.
-        ObjectCorrupt, ShardCorrupt: a shard is not what was written.
+        ShardCorrupt: no shard can be read.
     """
     if not (cache_dir / "index.json").exists():
-        _fill_cache(build_corpus(read_dataset(store, manifest), manifest.mel_config()), cache_dir)
+        _fill_cache(store, manifest, cache_dir)
     corpus = Corpus.load(cache_dir)
     labelled = tuple(replace(recording, label=label_of(recording.label)) for recording in corpus.recordings)
     return replace(corpus, recordings=labelled)
 
 
-def _fill_cache(corpus: Corpus, cache_dir: Path) -> None:
-    """Save the corpus in one step, and drop the oldest of those kept."""
+def _fill_cache(store: ObjectStore, manifest: DatasetManifest, cache_dir: Path) -> None:
+    """Write the corpus in one step, and drop the oldest of those kept."""
     cache_dir.parent.mkdir(parents=True, exist_ok=True)
     # Killed trainers leave these; one supervisor owns the folder, so nobody else writes one now.
     for leftover in cache_dir.parent.glob(".*.part"):
         shutil.rmtree(leftover, ignore_errors=True)
     partial = cache_dir.with_name(f".{cache_dir.name}.part")
-    corpus.save(partial)
+    # Each shard is read once: the cache holds one at a time.
+    with closing(ShardDataset(ShardCache(store, partial / "shards", max_bytes=1), manifest)) as dataset:
+        build_corpus(dataset.scan(), dataset.mel, partial)
+    shutil.rmtree(partial / "shards")
     shutil.rmtree(cache_dir, ignore_errors=True)
     partial.replace(cache_dir)
     cached = sorted(cache_dir.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -79,37 +87,49 @@ def _fill_cache(corpus: Corpus, cache_dir: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def build_corpus(samples: Iterable[Sample], config: MelConfig) -> Corpus:
-    """Return the corpus of the samples; `label` is the item's id.
+def build_corpus(samples: Iterable[Sample], config: MelConfig, folder: Path) -> Corpus:
+    """Write the corpus of the samples into a folder and return it; `label` is the item's id.
+
+    One recording is in memory at a time. Samples of one item come together.
 
     Raises:
         InvalidRequest: no sample is usable.
     """
-    stretches = [stretch for stretch in _stretches(samples, config) if len(stretch.mel)]
-    if not stretches:
+    folder.mkdir(parents=True, exist_ok=True)
+    recordings: list[Recording] = []
+    num_frames, has_wave = 0, True
+    with (
+        ArrayFile(folder / "mel.npy", np.float16, (config.num_bands,)) as mel,
+        ArrayFile(folder / "wave.npy", np.int16) as wave,
+    ):
+        for stretch in _stretches(samples, config):
+            if not len(stretch.mel):
+                continue
+            mel.append(stretch.mel)
+            has_wave = has_wave and stretch.wave is not None
+            if stretch.wave is not None and has_wave:
+                wave.append(stretch.wave)
+            recordings.append(_recording(stretch, num_frames))
+            num_frames += len(stretch.mel)
+    if not recordings:
         raise InvalidRequest("the dataset holds no usable segment; ingest and preprocess recordings", param="dataset")
-    splits = split_groups({stretch.group for stretch in stretches})
-    recordings, start = [], 0
-    for stretch in stretches:
-        length = len(stretch.mel)
-        recordings.append(
-            Recording(
-                label=stretch.label,
-                split=splits[stretch.group],
-                group=stretch.group,
-                is_generative=True,
-                start_frame=start,
-                num_frames=length,
-            )
-        )
-        start += length
-    waves = [stretch.wave for stretch in stretches if stretch.wave is not None]
-    return Corpus(
-        mel=np.concatenate([stretch.mel for stretch in stretches]),
-        wave=np.concatenate(waves) if len(waves) == len(stretches) else None,
-        recordings=tuple(recordings),
-        preset=config.name,
-        hop_length=config.hop_length,
+    if not has_wave:
+        (folder / "wave.npy").unlink()
+    splits = split_groups({recording.group for recording in recordings})
+    split = [replace(recording, split=splits[recording.group]) for recording in recordings]
+    write_index(folder, split, config.name, config.hop_length)
+    return Corpus.load(folder)
+
+
+def _recording(stretch: _Stretch, start_frame: int) -> Recording:
+    """Return the stretch's place; its split is known when all groups are."""
+    return Recording(
+        label=stretch.label,
+        split=TRAIN,
+        group=stretch.group,
+        is_generative=True,
+        start_frame=start_frame,
+        num_frames=len(stretch.mel),
     )
 
 

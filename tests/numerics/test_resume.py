@@ -29,9 +29,10 @@ VOCODER = {
 
 
 @pytest.fixture(scope="module")
-def corpus() -> Corpus:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     names = ("speech-pmatthes-LJ001-0001.opus", "music-lofi-florist.mp3")
-    return build_corpus((sample for name in names for sample in segments_of(name, ItemId(name[:6]))), PRESET)
+    samples = (sample for name in names for sample in segments_of(name, ItemId(name[:6])))
+    return build_corpus(samples, PRESET, tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,9 @@ from tests.training_stage import NAMES, PRESET, TINY, segments_of
 
 
 @pytest.fixture(scope="module")
-def corpus() -> Corpus:
-    return build_corpus((sample for name in NAMES for sample in segments_of(name, ItemId(name))), PRESET)
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    samples = (sample for name in NAMES for sample in segments_of(name, ItemId(name)))
+    return build_corpus(samples, PRESET, tmp_path_factory.mktemp("corpus"))
 
 
 def shortened(corpus: Corpus, num_frames: int) -> Corpus:
