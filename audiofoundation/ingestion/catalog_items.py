@@ -4,10 +4,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from audiofoundation.catalog.item_states import ItemChange, add_rows, change_items
 from audiofoundation.catalog.tables import Asset, Collection, Item
 from audiofoundation.errors import NotFound
 from audiofoundation.identifiers import AssetId, ItemId, Sha256, create_id, derive_id
@@ -62,7 +63,8 @@ def ensure_collection(session: Session, name: str, *, scope: PolicyScope | None 
     """Return the collection of that name, made if there is none; a given scope replaces its own."""
     chosen = scope or PolicyScope.CRAWLED
     values = {"id": create_id("col"), "name": name, "policy": chosen.value, "created_at": time.time()}
-    session.execute(_insert(session, Collection).values(**values).on_conflict_do_nothing(index_elements=["name"]))
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    session.execute(insert(Collection).values(**values).on_conflict_do_nothing(index_elements=["name"]))
     collection = session.scalars(select(Collection).where(Collection.name == name)).one()
     if scope is not None:
         collection.policy = scope.value
@@ -132,12 +134,7 @@ def set_state(
     session: Session, item_id: str, state: ItemState, *, error_class: str | None = None, error: str | None = None
 ) -> None:
     """Write how far an item got; a tombstone is never overwritten."""
-    session.execute(
-        update(Item)
-        .where(Item.id == item_id, Item.state != ItemState.TOMBSTONED)
-        .values(state=state, error_class=error_class, error=error, updated_at=time.time())
-        .execution_options(synchronize_session=False)
-    )
+    change_items(session, Item.id == item_id, ItemChange(state, error_class, error))
 
 
 def _parse(lines: Sequence[SourceLine]) -> _Batch:
@@ -164,14 +161,10 @@ def _insert_items(
     license_policy: str,
 ) -> int:
     """Insert what is new and return how many that was."""
-    if not wanted:
-        return 0
     scope = PolicyScope(collection.policy)
     now = time.time()
     rows = [_row(collection.id, source, line, known, scope, license_policy, now) for source, line in wanted.values()]
-    statement = _insert(session, Item).on_conflict_do_nothing(index_elements=["collection_id", "canonical"])
-    # Only what was inserted is returned; row counts of many rows are not to be had from PostgreSQL's driver.
-    return len(session.connection().execute(statement.returning(Item.id), rows).all())
+    return len(add_rows(session, rows))
 
 
 def _row(
@@ -246,13 +239,7 @@ def _enqueue(unit: UnitOfWork, ids: Sequence[ItemId]) -> None:
     is_retry = Item.state.in_(_RETRYABLE_STATES) & Item.error_class.in_(RETRYABLE_CLASSES)
     for start in range(0, len(ids), _CHUNK):
         part = ids[start : start + _CHUNK]
-        retried = unit.session.scalars(
-            update(Item)
-            .where(Item.id.in_(part), is_retry)
-            .values(state=ItemState.QUEUED, error_class=None, error=None, updated_at=time.time())
-            .returning(Item.id)
-            .execution_options(synchronize_session=False)
-        ).all()
+        retried = set(change_items(unit.session, Item.id.in_(part) & is_retry, ItemChange(ItemState.QUEUED)))
         waiting = unit.session.scalars(select(Item.id).where(Item.id.in_(part), Item.state == ItemState.QUEUED))
         for item_id in waiting:
             unit.enqueue(
@@ -261,8 +248,3 @@ def _enqueue(unit: UnitOfWork, ids: Sequence[ItemId]) -> None:
                 subject_id=item_id,
                 is_requeue=item_id in retried,
             )
-
-
-def _insert(session: Session, table: type[Collection] | type[Item]) -> sqlite.Insert | postgresql.Insert:
-    is_postgresql = session.get_bind().dialect.name == "postgresql"
-    return postgresql.insert(table) if is_postgresql else sqlite.insert(table)

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, select
 
 from audiofoundation.catalog.engine import read_session, write_session
+from audiofoundation.catalog.item_states import ItemChange, change_items
 from audiofoundation.catalog.tables import Asset, Collection, Item
 from audiofoundation.errors import AudioFoundationError, NotFound, ObjectNotFound
 from audiofoundation.identifiers import Sha256, create_id
@@ -124,11 +125,8 @@ class ItemIngest:
         if item.asset_sha256 is not None:
             return self._uploaded(item.asset_sha256, directory)
         with write_session(self.engine) as session:
-            session.execute(
-                update(Item)
-                .where(Item.id == item.id, Item.state == ItemState.QUEUED)
-                .values(state=ItemState.FETCHING, updated_at=time.time())
-            )
+            is_waiting = (Item.id == item.id) & (Item.state == ItemState.QUEUED)
+            change_items(session, is_waiting, ItemChange(ItemState.FETCHING))
         if item.kind is SourceKind.YOUTUBE:
             return self._from_youtube(item, directory, claim)
         path = directory / "body"
@@ -154,21 +152,14 @@ class ItemIngest:
     def _stored(self, item: ItemToIngest, fetched: FetchedBytes, audio: VerifiedAudio, size_bytes: int) -> Effect:
         def effect(unit: UnitOfWork) -> None:
             asset_id = _ensure_asset(unit, fetched, audio, size_bytes)
-            unit.session.execute(
-                update(Item)
-                .where(Item.id == item.id, Item.state != ItemState.TOMBSTONED)
-                .values(
-                    state=ItemState.STORED,
-                    asset_id=asset_id,
-                    duration_s=audio.info.duration_s,
-                    policy=item.policy.name,
-                    retrieved_at=time.time(),
-                    error_class=None,
-                    error=None,
-                    updated_at=time.time(),
-                    **fetched.provenance.columns(),
-                )
-            )
+            columns: dict[str, object] = {
+                "asset_id": asset_id,
+                "duration_s": audio.info.duration_s,
+                "policy": item.policy.name,
+                "retrieved_at": time.time(),
+                **fetched.provenance.columns(),
+            }
+            change_items(unit.session, Item.id == item.id, ItemChange(ItemState.STORED, columns=columns))
 
         return effect
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from audiofoundation.catalog.tables import Collection, Item
+from audiofoundation.catalog.tables import Collection, Item, ItemCount
 from audiofoundation.errors import InvalidRequest
 from audiofoundation.ingestion.source import SourceKind
 from audiofoundation.ingestion.states import PENDING_STATES, ItemState
@@ -45,11 +45,11 @@ class ItemPage:
 
 
 def collection_progress(session: Session, collection: Collection) -> CollectionProgress:
-    """Count the items of a collection."""
+    """Return a collection's counts as of the last commit; no item is looked at."""
     counts = session.execute(
-        select(Item.state, Item.error_class, Item.kind, func.count())
-        .where(Item.collection_id == collection.id)
-        .group_by(Item.state, Item.error_class, Item.kind)
+        select(ItemCount.state, ItemCount.error_class, ItemCount.kind, ItemCount.num_items).where(
+            ItemCount.collection_id == collection.id, ItemCount.num_items > 0
+        )
     ).all()
     states: dict[str, int] = {}
     classes: dict[str, int] = {}
