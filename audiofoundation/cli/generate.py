@@ -153,6 +153,8 @@ def _format_of(output: Path) -> "AudioFormat":
     if suffix not in {fmt.value for fmt in AudioFormat}:
         known = ", ".join(f".{fmt.value}" for fmt in AudioFormat)
         raise CommandError(f"the output's name must end in one of {known}, not {output.suffix or 'nothing'}")
+    if not output.parent.is_dir():
+        raise CommandError(f"there is no folder {output.parent}; make it first")
     return AudioFormat(suffix)
 
 

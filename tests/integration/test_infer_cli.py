@@ -100,6 +100,7 @@ def _distance(
     [
         (("continue", ORIGINALS / "text_renamed.wav", "-o", "out.wav"), 1, "text"),
         (("continue", SPEECH, "-o", "out.xyz"), 1, ".flac"),
+        (("vocode", SPEECH, "-o", "nowhere/out.wav"), 1, "nowhere"),
         (("continue", SPEECH, "-o", "out.wav", "--model", "nobody"), 1, "tiny"),
         (("continue", SPEECH, "-o", "out.wav", "--duration", "-1"), 1, "duration"),
         (("vocode", SPEECH, "-o", "out.wav", "--vocoder", "nobody"), 1, "nobody"),
