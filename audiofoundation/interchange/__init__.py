@@ -1,0 +1,1 @@
+"""Datasets in the forms that others read: Hugging Face on disk, WebDataset, JSON Lines, AudioCraft."""
