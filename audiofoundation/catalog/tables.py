@@ -73,7 +73,6 @@ class Item(Base, Timestamps):
     __table_args__ = (
         UniqueConstraint("collection_id", "canonical"),
         Index("ix_items_state", "collection_id", "state", "id"),
-        Index("ix_items_page", "collection_id", "id"),
         Index("ix_items_asset", "asset_id"),
     )
 

@@ -234,17 +234,17 @@ def _present(session: Session, collection_id: str, canonicals: Sequence[str]) ->
     return found
 
 
-def _enqueue(unit: UnitOfWork, ids: Sequence[ItemId]) -> None:
+def _enqueue(unit: UnitOfWork, ids: Sequence[str]) -> None:
     """Give every waiting item its job, and those that failed by no fault of theirs another one."""
     is_retry = Item.state.in_(_RETRYABLE_STATES) & Item.error_class.in_(RETRYABLE_CLASSES)
     for start in range(0, len(ids), _CHUNK):
         part = ids[start : start + _CHUNK]
         retried = set(change_items(unit.session, Item.id.in_(part) & is_retry, ItemChange(ItemState.QUEUED)))
+        for item_id in sorted(retried):
+            unit.enqueue(JobKind.INGEST_ITEM, key=_job_key(item_id), subject_id=item_id, is_requeue=True)
         waiting = unit.session.scalars(select(Item.id).where(Item.id.in_(part), Item.state == ItemState.QUEUED))
-        for item_id in waiting:
-            unit.enqueue(
-                JobKind.INGEST_ITEM,
-                key=f"ingest.item:{item_id}",
-                subject_id=item_id,
-                is_requeue=item_id in retried,
-            )
+        unit.enqueue_all(JobKind.INGEST_ITEM, {_job_key(item_id): item_id for item_id in waiting})
+
+
+def _job_key(item_id: str) -> str:
+    return f"ingest.item:{item_id}"

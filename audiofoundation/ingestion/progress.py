@@ -1,5 +1,6 @@
 """How far a collection got: counts, honest time left, pages of items."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,10 +11,9 @@ from audiofoundation.catalog.tables import Collection, Item, ItemCount
 from audiofoundation.errors import InvalidRequest
 from audiofoundation.ingestion.source import SourceKind
 from audiofoundation.ingestion.states import PENDING_STATES, ItemState
+from audiofoundation.ingestion.time_left import time_left_s
+from audiofoundation.settings import FetchSettings
 
-# yt-dlp's wiki: a guest session gets about 300 videos an hour before YouTube asks it to wait.
-YOUTUBE_PER_HOUR = 250.0
-_SECONDS_PER_ITEM = {SourceKind.YOUTUBE: 3600.0 / YOUTUBE_PER_HOUR, SourceKind.URL: 2.0, SourceKind.FILE: 0.3}
 _MAX_PAGE = 1000
 
 
@@ -44,7 +44,7 @@ class ItemPage:
     next_cursor: str | None
 
 
-def collection_progress(session: Session, collection: Collection) -> CollectionProgress:
+def collection_progress(session: Session, collection: Collection, *, fetch: FetchSettings) -> CollectionProgress:
     """Return a collection's counts as of the last commit; no item is looked at."""
     counts = session.execute(
         select(ItemCount.state, ItemCount.error_class, ItemCount.kind, ItemCount.num_items).where(
@@ -53,13 +53,14 @@ def collection_progress(session: Session, collection: Collection) -> CollectionP
     ).all()
     states: dict[str, int] = {}
     classes: dict[str, int] = {}
-    eta_s = 0.0
+    pending: Counter[SourceKind] = Counter()
     for state, error_class, kind, count in counts:
         states[state] = states.get(state, 0) + count
         if error_class:
             classes[error_class] = classes.get(error_class, 0) + count
         if state in PENDING_STATES:
-            eta_s += count * _SECONDS_PER_ITEM[SourceKind(kind)]
+            pending[SourceKind(kind)] += count
+    eta_s = time_left_s(session, pending, settings=fetch)
     return CollectionProgress(
         collection.id, collection.name, collection.policy, sum(states.values()), states, classes, eta_s
     )
@@ -69,14 +70,14 @@ def item_page(
     session: Session, collection: Collection, *, state: str | None, cursor: str | None, limit: int
 ) -> ItemPage:
     """Return the items after the cursor. Raises InvalidRequest when there is no such state."""
-    statement = select(Item).where(Item.collection_id == collection.id).order_by(Item.id)
-    if state is not None:
-        if state not in ItemState.__members__.values():
-            known = ", ".join(ItemState)
-            raise InvalidRequest(f"there is no state {state!r}; choose one of {known}", param="state")
-        statement = statement.where(Item.state == state)
-    if cursor:
-        statement = statement.where(Item.id > cursor)
+    if state is not None and state not in ItemState.__members__.values():
+        known = ", ".join(ItemState)
+        raise InvalidRequest(f"there is no state {state!r}; choose one of {known}", param="state")
     limit = min(limit, _MAX_PAGE)
-    found = tuple(session.scalars(statement.limit(limit + 1)))
-    return ItemPage(found[:limit], found[limit - 1].id if len(found) > limit else None)
+    found: list[Item] = []
+    # One stretch of the index (collection, state, id) per state: an index without the state would cost every insert.
+    for wanted in ItemState if state is None else (state,):
+        is_next = (Item.collection_id == collection.id) & (Item.state == wanted) & (Item.id > (cursor or ""))
+        found += session.scalars(select(Item).where(is_next).order_by(Item.id).limit(limit + 1))
+    found.sort(key=lambda item: item.id)
+    return ItemPage(tuple(found[:limit]), found[limit - 1].id if len(found) > limit else None)

@@ -1,7 +1,7 @@
 """Enqueueing: the row is written with what it refers to; its id is published after the commit."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -58,17 +58,43 @@ class UnitOfWork:
         self.enqueued.append((kind, job_id))
         return job_id
 
-    def _insert(self, kind: JobKind, key: str, subject_id: str, now: float) -> JobId | None:
+    def enqueue_all(self, kind: JobKind, subjects: Mapping[str, str]) -> None:
+        """Add a job for each key that none has yet, in one statement.
+
+        Args:
+            kind: what the jobs do.
+            subjects: the row that each job is about, by the job's key.
+        """
+        if not subjects:
+            return
+        now = time.time()
+        num_hints = max(MAX_HINTS - len(self.enqueued), 0)
+        rows = [
+            {
+                "id": create_id("job"),
+                "kind": kind.value,
+                "key": key,
+                "subject_id": subject_id,
+                "published_at": now if index < num_hints else 0.0,
+            }
+            for index, (key, subject_id) in enumerate(sorted(subjects.items()))
+        ]
+        statement = self._inserting().returning(Job.id)
+        added = self.session.connection().execute(statement, rows).scalars()
+        self.enqueued.extend((kind, JobId(job_id)) for job_id in sorted(added))
+
+    def _inserting(self) -> sqlite.Insert | postgresql.Insert:
         is_postgresql = self.session.get_bind().dialect.name == "postgresql"
         insert = postgresql.insert if is_postgresql else sqlite.insert
+        return insert(Job).on_conflict_do_nothing(index_elements=[Job.key])
+
+    def _insert(self, kind: JobKind, key: str, subject_id: str, now: float) -> JobId | None:
         # Hints beyond the limit are left to the sweeper, which sees published_at = 0.
         published_at = now if len(self.enqueued) < MAX_HINTS else 0.0
-        statement = insert(Job).values(
+        statement = self._inserting().values(
             id=create_id("job"), kind=kind.value, key=key, subject_id=subject_id, published_at=published_at
         )
-        inserted = self.session.execute(
-            statement.on_conflict_do_nothing(index_elements=[Job.key]).returning(Job.id)
-        ).scalar_one_or_none()
+        inserted = self.session.execute(statement.returning(Job.id)).scalar_one_or_none()
         return None if inserted is None else JobId(inserted)
 
     def _requeue(self, key: str, now: float) -> JobId | None:

@@ -187,14 +187,16 @@ def _republish(engine: Engine, publisher: Publisher, settings: JobSettings) -> i
 def _unseen(engine: Engine, kinds: Sequence[JobKind], settings: JobSettings) -> tuple[list[tuple[JobKind, JobId]], int]:
     """Return the due jobs that nobody has published lately, and how many are due (up to MAX_HINTS)."""
     now = time.time()
-    due = select(Job.id, Job.kind).where(Job.state == JobState.QUEUED, Job.kind.in_(kinds), Job.not_before <= now)
     lately = now - settings.republish_after_s
+    unseen: list[tuple[JobKind, JobId]] = []
+    num_due = 0
     with read_session(engine) as session:
-        rows = session.execute(
-            due.where(Job.published_at < lately).order_by(Job.not_before, Job.id).limit(MAX_HINTS)
-        ).all()
-        num_due = session.scalar(select(func.count()).select_from(due.limit(MAX_HINTS).subquery())) or 0
-    return [(JobKind(row.kind), JobId(row.id)) for row in rows], num_due
+        for kind in kinds:  # one after the other: only then is each answer an index's first rows, however many wait
+            due = select(Job.id).where(Job.state == JobState.QUEUED, Job.kind == kind, Job.not_before <= now)
+            oldest = due.where(Job.published_at < lately).order_by(Job.not_before, Job.id).limit(MAX_HINTS)
+            unseen += [(kind, JobId(job_id)) for job_id in session.scalars(oldest)]
+            num_due += session.scalar(select(func.count()).select_from(due.limit(MAX_HINTS).subquery())) or 0
+    return unseen[:MAX_HINTS], min(num_due, MAX_HINTS)
 
 
 def _mark_published(session: Session, job_ids: Sequence[JobId]) -> None:

@@ -89,3 +89,20 @@ def test_crowd_of_jobs_sends_a_bounded_crowd_of_hints(sqlite_engine: Engine) -> 
 
 def test_every_kind_has_a_queue() -> None:
     assert set(QUEUE_OF) == set(JobKind)
+
+
+def test_many_jobs_at_once_are_one_per_key(engine: Engine) -> None:
+    publisher = Recorder()
+    queue = JobQueue(engine, publisher)
+    with queue.unit_of_work() as unit:
+        first = unit.enqueue(JobKind.NOOP, key="k1", subject_id="s1")
+    with queue.unit_of_work() as unit:
+        unit.enqueue_all(JobKind.NOOP, {f"k{number}": f"s{number}" for number in range(MAX_HINTS + 5)})
+        unit.enqueue_all(JobKind.NOOP, {})
+    with read_session(engine) as session:
+        rows = {row.key: row for row in session.scalars(select(Job))}
+    assert len(rows) == MAX_HINTS + 5
+    assert (rows["k1"].id, rows["k2"].subject_id) == (first, "s2")
+    assert len(set(publisher.published)) == 1 + MAX_HINTS
+    hinted = {row.id for row in rows.values() if row.published_at}
+    assert hinted <= set(publisher.published)

@@ -15,7 +15,6 @@ def upgrade() -> None:
     op.add_column("items", sa.Column("discovery_id", sa.String(length=64), nullable=True))
     op.drop_index("ix_items_state", table_name="items")
     op.create_index("ix_items_state", "items", ["collection_id", "state", "id"])
-    op.create_index("ix_items_page", "items", ["collection_id", "id"])
     op.drop_index("ix_jobs_state", table_name="jobs")
     op.create_index("ix_jobs_state", "jobs", ["state", "kind", "not_before", "id"])
 
