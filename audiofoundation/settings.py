@@ -7,10 +7,10 @@ Every field comes from the environment: prefix `AF_`, double underscore for nest
 import os
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -63,13 +63,51 @@ class JobSettings(_Block):
     )
 
 
+class EgressIdentity(_Block):
+    """One way out to YouTube, as YouTube sees it: it counts requests by address."""
+
+    name: str = Field(default="direct", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    proxy: SecretStr | None = None
+    source_address: str | None = None
+
+
 class FetchSettings(_Block):
-    """What URL fetches may reach and how much they may bring."""
+    """What URL fetches may reach, how much they may bring and how often they may ask."""
 
     allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     max_bytes: int = 2 << 30
     timeout_s: float = 30.0
     license_policy: str = "cc-only"
+    license_policy_by: str = Field(default="", max_length=128, description="who decided it; the system user if empty")
+    owned_channels: Annotated[tuple[str, ...], NoDecode] = ()
+    identities: tuple[EgressIdentity, ...] = Field(default=(EgressIdentity(),), min_length=1)
+    videos_per_hour: int = Field(default=250, ge=1, description="most videos in any 60 minutes, per identity")
+    video_min_gap_s: float = Field(default=10.0, ge=0)
+    video_max_gap_s: float = Field(default=20.0, ge=0)
+    host_per_hour: int = Field(default=3600, ge=1, description="most files in any 60 minutes from one other host")
+    host_burst: int = Field(default=600, ge=1)
+    host_concurrency: int = Field(default=4, ge=1)
+    breaker_s: float = Field(default=3600.0, ge=0, description="rest of an identity that was refused (429, bot check)")
+
+    @field_validator("owned_channels", mode="before")
+    @classmethod
+    def _split_channels(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("identities")
+    @classmethod
+    def _distinct(cls, value: tuple[EgressIdentity, ...]) -> tuple[EgressIdentity, ...]:
+        if len({identity.name for identity in value}) < len(value):
+            raise ValueError("two identities have the same name")
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.video_min_gap_s > self.video_max_gap_s:
+            raise ValueError("video_min_gap_s is above video_max_gap_s")
+        return self
 
     @field_validator("allowed_networks", mode="before")
     @classmethod

@@ -30,3 +30,6 @@ class Breaker:
     def refused(self, now: float, open_s: float) -> "Breaker":
         """Return the breaker after the other side refused this identity."""
         return Breaker(True, max(self.open_until, now + open_s))
+
+
+CLOSED = Breaker()

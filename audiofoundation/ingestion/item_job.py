@@ -12,17 +12,18 @@ from sqlalchemy import Engine, select
 from audiofoundation.catalog.engine import read_session, write_session
 from audiofoundation.catalog.item_states import ItemChange, change_items
 from audiofoundation.catalog.tables import Asset, Collection, Item
-from audiofoundation.errors import AudioFoundationError, NotFound, ObjectNotFound
+from audiofoundation.errors import AudioFoundationError, NotFound, ObjectNotFound, RateLimited
 from audiofoundation.identifiers import Sha256, create_id
 from audiofoundation.ingestion.catalog_items import set_state
 from audiofoundation.ingestion.fetch import FetchBudget, RobotsRefused, fetch_to_file
+from audiofoundation.ingestion.planner import Planner
 from audiofoundation.ingestion.policy import Policy, PolicyScope, policy_for
 from audiofoundation.ingestion.source import SourceKind
 from audiofoundation.ingestion.states import PENDING_STATES, ItemRefused, ItemState, RefusalClass
 from audiofoundation.ingestion.verify import VerifiedAudio, check_complete, verify_audio
 from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import UnitOfWork
-from audiofoundation.settings import FetchSettings, JobSettings
+from audiofoundation.settings import EgressIdentity, FetchSettings, JobSettings
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ObjectStore
 
@@ -124,11 +125,21 @@ class ItemIngest:
     def _fetch(self, item: ItemToIngest, directory: Path, claim: Claim) -> FetchedBytes:
         if item.asset_sha256 is not None:
             return self._uploaded(item.asset_sha256, directory)
+        try:
+            with Planner(self.engine, self.settings).place(item.kind, item.source, claim) as place:
+                self._move(item, ItemState.QUEUED, ItemState.FETCHING)
+                if item.kind is SourceKind.YOUTUBE:
+                    return self._from_youtube(item, directory, claim, place.identity)
+                return self._from_web(item, directory)
+        except RateLimited:
+            self._move(item, ItemState.FETCHING, ItemState.QUEUED)
+            raise
+
+    def _move(self, item: ItemToIngest, before: ItemState, after: ItemState) -> None:
         with write_session(self.engine) as session:
-            is_waiting = (Item.id == item.id) & (Item.state == ItemState.QUEUED)
-            change_items(session, is_waiting, ItemChange(ItemState.FETCHING))
-        if item.kind is SourceKind.YOUTUBE:
-            return self._from_youtube(item, directory, claim)
+            change_items(session, (Item.id == item.id) & (Item.state == before), ItemChange(after))
+
+    def _from_web(self, item: ItemToIngest, directory: Path) -> FetchedBytes:
         path = directory / "body"
         budget = FetchBudget(wall_s=_FETCH_WALL_S, is_crawl=True)
         result = fetch_to_file(item.source, path, settings=self.settings, budget=budget)
@@ -142,12 +153,16 @@ class ItemIngest:
             raise NotFound("the uploaded bytes are gone from the object store; upload the file again") from error
         return FetchedBytes(path, sha256, Provenance(tool_version="upload"))
 
-    def _from_youtube(self, item: ItemToIngest, directory: Path, claim: Claim) -> FetchedBytes:
+    def _from_youtube(
+        self, item: ItemToIngest, directory: Path, claim: Claim, identity: EgressIdentity
+    ) -> FetchedBytes:
         # yt-dlp takes a second to import: only a worker that meets a video pays for it.
+        from audiofoundation.ingestion.youtube import YoutubeSource
         from audiofoundation.ingestion.youtube_item import LeaseHeartbeat, fetch_video
 
         heartbeat = LeaseHeartbeat(self.engine, claim, self.jobs)
-        return fetch_video(item, directory, settings=self.settings, attempt=claim.attempt, heartbeat=heartbeat)
+        source = YoutubeSource(self.settings, identity=identity)
+        return fetch_video(item, directory, source=source, attempt=claim.attempt, heartbeat=heartbeat)
 
     def _stored(self, item: ItemToIngest, fetched: FetchedBytes, audio: VerifiedAudio, size_bytes: int) -> Effect:
         def effect(unit: UnitOfWork) -> None:

@@ -21,7 +21,7 @@ clock that was set back makes nobody wait longer than a whole bucket: `F` is nev
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from audiofoundation.ingestion.breaker import Breaker
+from audiofoundation.ingestion.breaker import CLOSED, Breaker
 
 _HOUR_S = 3600.0
 _MARGIN = 1.0 + 1e-6  # of the interval: 14 ms an hour, far above the rounding of times since 1970
@@ -88,7 +88,7 @@ class Lane:
 
     full_at: float = 0.0
     resume_at: float = 0.0
-    breaker: Breaker = Breaker()
+    breaker: Breaker = CLOSED
     mean_cost_s: float = 0.0
 
     def wait_s(self, pace: Pace, *, now: float, num_running: int) -> float:
@@ -122,7 +122,7 @@ class Lane:
             case Ending.REFUSED:
                 breaker = self.breaker.refused(now, pace.open_s)
             case Ending.ANSWERED if started_at > self.breaker.open_until - pace.open_s - _ROUNDING_S:
-                breaker = Breaker()  # it began after the refusal: it is the probe
+                breaker = CLOSED  # it began after the refusal: it is the probe
             case _:
                 breaker = self.breaker
         if ending is not Ending.ANSWERED:

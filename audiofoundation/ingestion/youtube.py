@@ -15,7 +15,7 @@ from audiofoundation.errors import DeadlineExceeded, FetchFailed, PayloadTooLarg
 from audiofoundation.ingestion.policy import Policy
 from audiofoundation.ingestion.states import ItemRefused, RefusalClass
 from audiofoundation.ingestion.youtube_errors import translate
-from audiofoundation.settings import FetchSettings
+from audiofoundation.settings import EgressIdentity, FetchSettings
 
 TOOL_VERSION = f"yt-dlp {yt_dlp_version.__version__}"
 _ADULT_YEARS = 18
@@ -42,15 +42,27 @@ class Heartbeat(Protocol):
     def __call__(self, num_bytes: int) -> None: ...
 
 
-def build_options(settings: FetchSettings, directory: Path, *, budget_s: float = 800.0) -> dict[str, Any]:
+def build_options(
+    settings: FetchSettings,
+    directory: Path,
+    *,
+    identity: EgressIdentity | None = None,
+    budget_s: float = 800.0,
+) -> dict[str, Any]:
     """Return yt-dlp's options; each is a rule of ours and none comes from a user.
 
     Args:
         settings: largest file, time without a byte.
         directory: the job's own directory; everything that is written lies there.
+        identity: the way out; the machine's own when None.
         budget_s: longest duration of the download.
     """
-    return {
+    way_out: dict[str, Any] = {}
+    if identity is not None and identity.proxy is not None:
+        way_out["proxy"] = identity.proxy.get_secret_value()
+    if identity is not None and identity.source_address is not None:
+        way_out["source_address"] = identity.source_address
+    return way_out | {
         "allowed_extractors": ["^youtube$"],  # the default includes `generic`, which fetches any URL
         "enable_file_urls": False,
         "remote_components": [],  # no code is fetched at run time
@@ -73,9 +85,9 @@ def build_options(settings: FetchSettings, directory: Path, *, budget_s: float =
         "extractor_retries": 3,
         "file_access_retries": 3,
         "external_downloader": {"m3u8": "native"},
-        "sleep_interval_requests": 0.75,  # as yt-dlp's preset `sleep`
-        "sleep_interval": 10,
-        "max_sleep_interval": 20,
+        # Between requests of one video, as yt-dlp's preset `sleep`; between videos the planner's lanes rest.
+        "sleep_interval_requests": 0.75,
+        "geo_bypass": False,
         "quiet": True,
         "no_warnings": True,
         "noprogress": True,
@@ -131,8 +143,15 @@ def to_video_info(metadata: dict[str, Any]) -> VideoInfo:
 class YoutubeSource:
     """Fetches one video per call, in a directory of the job's own."""
 
-    def __init__(self, settings: FetchSettings, *, create: Callable[[dict[str, Any]], Any] = YoutubeDL) -> None:
+    def __init__(
+        self,
+        settings: FetchSettings,
+        *,
+        identity: EgressIdentity | None = None,
+        create: Callable[[dict[str, Any]], Any] = YoutubeDL,
+    ) -> None:
         self._settings = settings
+        self._identity = identity
         self._create = create
 
     def describe(self, url: str, directory: Path, *, attempt: int) -> VideoInfo:
@@ -166,7 +185,7 @@ class YoutubeSource:
     def _session(self, directory: Path) -> Any:
         shutil.rmtree(directory, ignore_errors=True)  # parts of an earlier attempt are not trusted
         directory.mkdir(parents=True)
-        return self._create(build_options(self._settings, directory))
+        return self._create(build_options(self._settings, directory, identity=self._identity))
 
 
 def _guarded(call: Callable[[], Any], attempt: int) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from audiofoundation.identifiers import sha256_of_stream
 from audiofoundation.ingestion.item_job import FetchedBytes, ItemToIngest, Provenance
 from audiofoundation.ingestion.youtube import TOOL_VERSION, Heartbeat, YoutubeSource, check_video
 from audiofoundation.jobs.lease import Claim, renew
-from audiofoundation.settings import FetchSettings, JobSettings
+from audiofoundation.settings import JobSettings
 
 _RENEW_EVERY_S = 5.0
 
 
 def fetch_video(
-    item: ItemToIngest, directory: Path, *, settings: FetchSettings, attempt: int, heartbeat: Heartbeat
+    item: ItemToIngest, directory: Path, *, source: YoutubeSource, attempt: int, heartbeat: Heartbeat
 ) -> FetchedBytes:
     """Fetch the sound of the item's video, if the policy lets us.
 
@@ -23,7 +23,6 @@ def fetch_video(
         ItemRefused: the policy or YouTube says no; no byte of the video was asked for in the first case.
         LeaseLost: another worker has the job; the download stops.
     """
-    source = YoutubeSource(settings)
     info = source.describe(item.source, directory / "metadata", attempt=attempt)
     check_video(info, item.policy)
     path = source.download(

@@ -45,12 +45,13 @@ def _add_collection_routes(router: APIRouter, container: Container) -> None:
     def post_collection(body: CollectionIn) -> CollectionOut:
         with container.queue.unit_of_work() as unit:
             collection = ensure_collection(unit.session, body.name, scope=body.policy)
-            return _to_out(collection_progress(unit.session, collection))
+            return _to_out(collection_progress(unit.session, collection, fetch=container.settings.fetch))
 
     @router.get("/{collection}", summary="Count items by state and error class")
     def get_one(collection: str) -> CollectionOut:
         with read_session(container.queue.engine) as session:
-            return _to_out(collection_progress(session, get_collection(session, collection)))
+            found = get_collection(session, collection)
+            return _to_out(collection_progress(session, found, fetch=container.settings.fetch))
 
     @router.get("/{collection}/items", summary="List items, a page at a time")
     def get_items(
