@@ -1,10 +1,9 @@
-"""Decoded frames to float32 blocks, with a few NumPy calls per block instead of per frame."""
+"""Decoded frames to float32 blocks: each sample is copied once, into a buffer that is used again and again."""
 
 from typing import Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from audiofoundation.audio.waveform import Samples
 
@@ -19,45 +18,62 @@ _TYPES: dict[str, type[np.number[Any]]] = {
 
 
 class FrameGatherer:
-    """Keeps views of frames' planes until a block is taken.
+    """Gathers frames until a block is taken.
+
+    Args:
+        first: the frame whose rate, format and number of channels all others must have.
+        num_values: values that fill a block; the frame that fills it may exceed them.
 
     Attributes:
         num_channels: of the first frame and so of all.
-        num_values: values gathered since the last block.
+        num_samples: samples per channel gathered since the last block.
     """
 
-    def __init__(self, first: "av.AudioFrame") -> None:
-        self._layout = _layout_of(first)
+    def __init__(self, first: "av.AudioFrame", num_values: int) -> None:
         self.num_channels = int(first.layout.nb_channels)
-        self._type = _TYPES[first.format.name.removesuffix("p")]
+        self.num_samples = 0
+        self._rate_hz, self._format = first.sample_rate, first.format.name
+        self._type = _TYPES[self._format.removesuffix("p")]
         self._is_planar = bool(first.format.is_planar)
-        self._planes: list[list[NDArray[np.number[Any]]]] = [[] for _ in first.planes]
-        self.num_values = 0
+        self._block_samples = -(-num_values // self.num_channels)
+        self._buffer = np.empty((self.num_channels, self._block_samples + first.samples), np.float32)
+
+    @property
+    def is_full(self) -> bool:
+        return self.num_samples >= self._block_samples
 
     def add(self, frame: "av.AudioFrame") -> bool:
         """Gather a frame; False when it has another rate, format or number of channels."""
-        if _layout_of(frame) != self._layout:
+        if (frame.sample_rate, frame.layout.nb_channels, frame.format.name) != (
+            self._rate_hz,
+            self.num_channels,
+            self._format,
+        ):
             return False
-        count = frame.samples * (1 if self._is_planar else self.num_channels)
-        for gathered, plane in zip(self._planes, frame.planes, strict=True):
-            gathered.append(np.frombuffer(plane, self._type, count))
-        self.num_values += frame.samples * self.num_channels
+        count, start = frame.samples, self.num_samples
+        stop = start + count
+        if stop > self._buffer.shape[1]:
+            more = np.empty((self.num_channels, count), np.float32)
+            self._buffer = np.concatenate([self._buffer[:, :start], more], axis=1)
+        planes = frame.planes
+        if self._is_planar:
+            for row, plane in zip(self._buffer, planes, strict=True):
+                row[start:stop] = np.frombuffer(plane, self._type, count)
+        else:
+            values = np.frombuffer(planes[0], self._type, count * self.num_channels)
+            self._buffer[:, start:stop] = values.reshape(count, self.num_channels).T
+        self.num_samples = stop
         return True
 
     def take(self) -> Samples:
-        """What has been gathered, as float32 [channels, n]; integers are scaled so that full scale is 1."""
-        rows = [np.concatenate(gathered) for gathered in self._planes]
-        values = np.stack(rows) if self._is_planar else rows[0].reshape(-1, self.num_channels).T
-        for gathered in self._planes:
-            gathered.clear()
-        self.num_values = 0
-        samples: Samples = values.astype(np.float32)
+        """What has been gathered, as float32 [channels, n]; integers are scaled so that full scale is 1.
+
+        The block is a view of the buffer: it holds until the next frame is added.
+        """
+        samples: Samples = self._buffer[:, : self.num_samples]
+        self.num_samples = 0
         if self._type is np.uint8:
             samples -= np.float32(128)
         if np.issubdtype(self._type, np.integer):
             samples *= np.float32(2.0 ** (1 - 8 * np.dtype(self._type).itemsize))
         return samples
-
-
-def _layout_of(frame: "av.AudioFrame") -> tuple[int, int, str]:
-    return frame.sample_rate, frame.layout.nb_channels, frame.format.name

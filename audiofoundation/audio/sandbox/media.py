@@ -101,15 +101,15 @@ class _Decode:
             if gathering is None:
                 check_layout(frame.sample_rate, frame.layout.nb_channels)
                 self._rate_hz = frame.sample_rate
-                gathering = FrameGatherer(frame)
+                gathering = FrameGatherer(frame, _BLOCK_VALUES)
             if not gathering.add(frame):
                 self._damage = "the number of channels or the sample rate changes within the file"
                 break
             self._num_source += frame.samples
             self._refuse_too_much(gathering.num_channels)
-            if gathering.num_values >= _BLOCK_VALUES:
+            if gathering.is_full:
                 yield self._finite(gathering.take())
-        if gathering is not None and gathering.num_values:
+        if gathering is not None and gathering.num_samples:
             yield self._finite(gathering.take())
 
     def _decoded(self, packets: "Iterator[av.Packet]") -> "Iterator[av.AudioFrame]":
@@ -136,8 +136,8 @@ class _Decode:
             yield from frames
 
     def _finite(self, samples: Samples) -> Samples:
-        flat = samples.ravel(order="K")
-        if np.dot(flat, flat) <= _LOUDEST**2:  # the energy tells much faster; it is NaN when a sample is
+        # The energy tells much faster; it is NaN when a sample is.
+        if sum(np.dot(row, row) for row in samples) <= _LOUDEST**2:
             return samples
         is_sound = np.abs(samples) <= _LOUDEST
         if is_sound.all():
@@ -173,15 +173,16 @@ class _Decode:
     def _send(self, samples: Samples) -> None:
         if not samples.shape[1]:
             return
-        data = memoryview(np.ascontiguousarray(samples.T).tobytes())
+        data = np.ascontiguousarray(samples.T).data.cast("B")
         self._num_sent_bytes += len(data)
         if self._num_sent_bytes > self._request.decoded_bytes:
             raise MediaRefused("too_large", "decoded it would take more memory than is allowed")
         step = protocol.MAX_SAMPLE_BYTES - protocol.MAX_SAMPLE_BYTES % (4 * samples.shape[0])
         for start in range(0, len(data), step):
             part = data[start : start + step]
-            _write(self._output_fd, protocol.HEADER.pack(protocol.SAMPLES, len(part)))
-            _write(self._output_fd, part)
+            header = protocol.HEADER.pack(protocol.SAMPLES, len(part))
+            num_written = os.writev(self._output_fd, [header, part])
+            _write(self._output_fd, part[max(0, num_written - len(header)) :])
 
 
 def _reason(error: Exception) -> str:
