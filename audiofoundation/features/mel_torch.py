@@ -26,13 +26,17 @@ class TorchMel(nn.Module):
 
     def forward(self, wave_BN: Tensor) -> Tensor:
         """Map waveforms float32 [B, N] to log-mels float32 [B, T, F]."""
+        padding = self.config.padding
+        padded = functional.pad(wave_BN[:, None], (padding, padding), mode="reflect")[:, 0]
+        return self.frames(padded)[:, : self.config.frames_for(wave_BN.shape[1])]
+
+    def frames(self, padded_BN: Tensor) -> Tensor:
+        """Map already padded waveforms to their `1 + (N - fft_size) // hop` frames [B, T, F]."""
         config = self.config
-        padded = functional.pad(wave_BN[:, None], (config.padding, config.padding), mode="reflect")[:, 0]
         spectrum_BKT = torch.stft(
-            padded, config.fft_size, config.hop_length, window=self.window, center=False, return_complex=True
+            padded_BN, config.fft_size, config.hop_length, window=self.window, center=False, return_complex=True
         )
         squared = spectrum_BKT.real.square() + spectrum_BKT.imag.square()
         # A tiny epsilon keeps the root's gradient finite at digital silence; it is far below every floor.
         magnitude = squared if config.power == 2 else (squared + max(config.magnitude_epsilon, 1e-16)).sqrt()
-        energies_BTF = (self.filters_FK @ magnitude).transpose(1, 2)[:, : config.frames_for(wave_BN.shape[1])]
-        return energies_BTF.clamp(min=config.floor).log()
+        return (self.filters_FK @ magnitude).transpose(1, 2).clamp(min=config.floor).log()

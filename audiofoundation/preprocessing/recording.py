@@ -50,7 +50,7 @@ def cut_recording(
     """
     config = options.mel
     with SampleSpool(work_dir) as spool:
-        levels = _decode(path, config.sample_rate_hz, spool)
+        levels = decode_to_spool(path, config.sample_rate_hz, spool)
         gain = levels.gain_to(options.target_lufs)
         start, stop = (levels.first_sound, levels.last_sound) if options.is_trimmed else (0, spool.num_samples)
         plan = SegmentPlan(config, options.segment_frames, options.min_frames, start, stop, gain)
@@ -58,8 +58,8 @@ def cut_recording(
             yield _to_sample(segment, recording, options, levels, gain)
 
 
-def _decode(path: Path, rate_hz: int, spool: SampleSpool) -> Levels:
-    """Fill the spool; a decoder that somebody killed is started again."""
+def decode_to_spool(path: Path, rate_hz: int, spool: SampleSpool) -> Levels:
+    """Fill the spool with mono samples; a decoder that somebody killed is started again. Errors as `cut_recording`."""
     for _ in range(_NUM_TRIES):
         spool.clear()
         meter = LevelMeter(rate_hz)

@@ -13,7 +13,7 @@ from audiofoundation.features.vocoder_protocol import Vocoder
 from audiofoundation.models.generation import MelContinuation
 from audiofoundation.models.mel_transformer import MelTransformer
 from audiofoundation.models.vocoder import CausalVocos, CausalVocosVocoder
-from audiofoundation.training.corpus import Corpus
+from audiofoundation.training.corpus import Corpus, Recording
 from audiofoundation.training.shards_corpus import VALIDATION
 
 _PROMPT_S, _CONTINUATION_S, _COPY_S = 3.0, 3.0, 3.0
@@ -49,8 +49,8 @@ def _on_cpu(model: nn.Module) -> nn.Module:
 def _continue(model: nn.Module, corpus: Corpus, num_frames: int) -> list[Clip]:
     assert isinstance(model, MelTransformer)
     config = get_preset(corpus.preset)
-    start, stop = _excerpt(corpus, num_frames)
-    prompt = corpus.mel[start:stop].astype(np.float32)
+    recording = _longest(corpus)
+    prompt = corpus.mel_excerpt(recording, recording.start_frame, num_frames)
     stream = MelContinuation(model, seed=0)
     stream.prefill(prompt)
     patches = round(_CONTINUATION_S * config.frame_rate_hz) // model.config.patch_frames
@@ -60,11 +60,9 @@ def _continue(model: nn.Module, corpus: Corpus, num_frames: int) -> list[Clip]:
 
 def _copy(model: nn.Module, corpus: Corpus, num_frames: int) -> list[Clip]:
     assert isinstance(model, CausalVocos)
-    assert corpus.wave is not None
-    config = get_preset(corpus.preset)
-    start, stop = _excerpt(corpus, num_frames)
-    samples = corpus.wave[start * config.hop_length : stop * config.hop_length].astype(np.float32) / np.float32(32768)
-    mel = log_mel(samples, config)[: stop - start]
+    config, recording = get_preset(corpus.preset), _longest(corpus)
+    samples = corpus.wave_excerpt(recording, recording.start_frame, num_frames)
+    mel = log_mel(samples, config)[: len(samples) // config.hop_length]
     copied = _vocode(CausalVocosVocoder(model, "in training"), mel)
     return [
         Clip("copy", copied[: len(samples)], config.sample_rate_hz),
@@ -72,11 +70,10 @@ def _copy(model: nn.Module, corpus: Corpus, num_frames: int) -> list[Clip]:
     ]
 
 
-def _excerpt(corpus: Corpus, num_frames: int) -> tuple[int, int]:
-    """Return the first frames of the longest held-out recording, else of the longest of all."""
+def _longest(corpus: Corpus) -> Recording:
+    """Return the longest held-out recording, else the longest of all."""
     held_out = [r for r in corpus.recordings if r.split == VALIDATION]
-    recording = max(held_out or corpus.recordings, key=lambda r: r.num_frames)
-    return recording.start_frame, recording.start_frame + min(num_frames, recording.num_frames)
+    return max(held_out or corpus.recordings, key=lambda r: r.num_frames)
 
 
 @torch.inference_mode()

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiofoundation.errors import InvalidRequest
+from audiofoundation.features.augment import AugmentConfig, mask_mel
 from audiofoundation.models.classifier import MelClassifier
-from audiofoundation.training.corpus import Corpus, Recording
+from audiofoundation.training.corpus import Corpus, Draw, Recording
 
 DB_TO_NATURAL = float(np.log(10) / 20)
 _EVALUATION_SEED = 99
@@ -58,6 +59,7 @@ class ClassificationObjective:
     ) -> None:
         self.model: nn.Module = model
         self.classifier, self.config, self.seed = model, config, seed
+        self._masks = AugmentConfig(mask_bands=config.mask_bands, mask_frames=config.mask_frames)
         self.parts: Mapping[str, nn.Module] = {"model": model}
         labels, size = model.config.labels, model.config.window_frames
         self._train = LabelledWindows(train, labels, size)
@@ -80,8 +82,8 @@ class ClassificationObjective:
     def losses(self, phase: str, step: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Return the cross-entropy of a batch of windows."""
         device = self.classifier.mean_F.device
-        mel, labels = self._train.draw(self.seed, step, self.config.batch)
-        mel_BTF, labels_B = self._spoil(mel.to(device)), labels.to(device)
+        mel_BTF, labels = self._train.draw(self.seed, step, self.config.batch, device)
+        mel_BTF, labels_B = self._spoil(mel_BTF), labels.to(device)
         scores_BC = self.classifier(mel_BTF).float()
         loss = functional.cross_entropy(scores_BC, labels_B, label_smoothing=self.config.smoothing)
         accuracy = (scores_BC.argmax(1) == labels_B).float().mean()
@@ -90,11 +92,7 @@ class ClassificationObjective:
     def _spoil(self, mel_BTF: Tensor) -> Tensor:
         gain = (torch.rand(len(mel_BTF), 1, 1, device=mel_BTF.device) * 2 - 1) * self.config.gain_db * DB_TO_NATURAL
         mel_BTF = mel_BTF + gain
-        middle = mel_BTF.mean(dim=(1, 2), keepdim=True)
-        for dim, most in ((2, self.config.mask_bands), (1, self.config.mask_frames)):
-            is_masked = _random_span(mel_BTF.shape[dim], most, len(mel_BTF), mel_BTF.device)
-            mel_BTF = torch.where(is_masked[:, None] if dim == 2 else is_masked[:, :, None], middle, mel_BTF)
-        return mel_BTF
+        return mask_mel(mel_BTF, self._masks, None)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -118,8 +116,8 @@ class ClassificationObjective:
         assert self._held_out is not None
         confusion = np.zeros((len(model.config.labels),) * 2, np.int64)
         for step in range(-(-self.config.held_out_windows // self.config.batch)):
-            mel_BTF, labels_B = self._held_out.draw(_EVALUATION_SEED, step, self.config.batch)
-            said_B = model(mel_BTF.to(model.mean_F.device)).argmax(1).cpu()
+            mel_BTF, labels_B = self._held_out.draw(_EVALUATION_SEED, step, self.config.batch, model.mean_F.device)
+            said_B = model(mel_BTF).argmax(1).cpu()
             np.add.at(confusion, (labels_B.numpy(), said_B.numpy()), 1)
         return confusion
 
@@ -128,34 +126,23 @@ class LabelledWindows:
     """Draws windows: first a label, then a recording of it by length, then a place."""
 
     def __init__(self, corpus: Corpus, labels: Sequence[str], num_frames: int) -> None:
-        self._mel, self._num_frames = corpus.mel, num_frames
+        self._corpus, self._num_frames = corpus, num_frames
         by_label = [[r for r in corpus.recordings if r.label == label and r.num_frames > 0] for label in labels]
         self._recordings = [recordings for recordings in by_label if recordings]
         self.labels = [index for index, recordings in enumerate(by_label) if recordings]
 
-    def draw(self, seed: int, step: int, batch: int) -> tuple[Tensor, Tensor]:
-        """Return log-mels [B, T, F] and label numbers [B]: a pure function of seed and step."""
+    def draw(self, seed: int, step: int, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return log-mels [B, T, F] on the device and label numbers [B]: a pure function of seed and step."""
         rng = np.random.default_rng([seed, step])
         rows = rng.integers(len(self.labels), size=batch)
-        windows = [self._window(self._recordings[row], rng) for row in rows]
+        places = [self._place(self._recordings[row], rng) for row in rows]
         labels = torch.tensor([self.labels[row] for row in rows])
-        return torch.from_numpy(np.stack(windows)), labels
+        draw = Draw(seed, step, device)
+        return self._corpus.mel_windows(places, self._num_frames, draw), labels
 
-    def _window(self, recordings: Sequence[Recording], rng: np.random.Generator) -> NDArray[np.float32]:
+    def _place(self, recordings: Sequence[Recording], rng: np.random.Generator) -> tuple[Recording, int]:
+        """Return a recording and where its window starts; a short one is repeated, as it is when classified."""
         lengths = np.cumsum([r.num_frames for r in recordings])
         picked = recordings[int(np.searchsorted(lengths, rng.random() * lengths[-1], side="right"))]
         offset = int(rng.integers(max(0, picked.num_frames - self._num_frames) + 1))
-        start = picked.start_frame + offset
-        frames = self._mel[start : start + min(self._num_frames, picked.num_frames)].astype(np.float32)
-        # A short recording is repeated, as it is when it is classified.
-        repeats = -(-self._num_frames // len(frames))
-        window: NDArray[np.float32] = np.tile(frames, (repeats, 1))[: self._num_frames]
-        return window
-
-
-def _random_span(size: int, most: int, batch: int, device: torch.device) -> Tensor:
-    """Return bool [B, size] with one random run of up to `most` true values per row."""
-    width = torch.rand(batch, 1, device=device) * min(most, size)
-    first = torch.rand(batch, 1, device=device) * (size - width)
-    places = torch.arange(size, device=device)[None]
-    return (places >= first) & (places < first + width)
+        return picked, picked.start_frame + offset

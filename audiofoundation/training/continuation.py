@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from audiofoundation.models.heads import energy_score
 from audiofoundation.models.mel_transformer import NOISE_LEVELS, MelTransformer
-from audiofoundation.training.corpus import Corpus, WindowSampler
+from audiofoundation.training.corpus import Corpus, Draw, Window, WindowSampler
 
 DB_TO_NATURAL = float(np.log(10) / 20)
 
@@ -87,7 +87,8 @@ class ContinuationObjective:
     def losses(self, phase: str, step: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Return the head's loss on a batch of windows."""
         device = self.transformer.mean_F.device
-        mel = self._windows(self._train, self._sampler, self.seed, step, self.config.batch).to(device)
+        places = self._sampler.draw(self.seed, step, self.config.batch)
+        mel = self._windows(self._train, places, Draw(self.seed, step, device))
         mel = mel + (torch.rand(len(mel), 1, 1, 1, device=device) * 2 - 1) * self.config.gain_db * DB_TO_NATURAL
         clean = self.transformer.normalize(mel)
         spoilt = self._spoil(clean)
@@ -100,9 +101,8 @@ class ContinuationObjective:
         )
         return {"total": loss}
 
-    def _windows(self, corpus: Corpus, sampler: WindowSampler, seed: int, step: int, batch: int) -> Tensor:
-        rows = [corpus.mel[start : start + self._frames] for _, start in sampler.draw(seed, step, batch)]
-        mel = torch.from_numpy(np.stack(rows).astype(np.float32))
+    def _windows(self, corpus: Corpus, places: Sequence[Window], draw: Draw) -> Tensor:
+        mel = corpus.mel_windows(places, self._frames, draw)
         return mel.unflatten(1, (-1, self.transformer.config.patch_frames))
 
     def _spoil(self, clean_BLPF: Tensor) -> "_Spoilt":
@@ -141,7 +141,7 @@ class ContinuationObjective:
         sampler = WindowSampler(self._held_out.recordings, self._frames)
         totals: list[dict[str, float]] = []
         for step in range(4):
-            mel = self._windows(self._held_out, sampler, 99, step, 8).to(model.mean_F.device)
+            mel = self._windows(self._held_out, sampler.draw(99, step, 8), Draw(99, step, model.mean_F.device))
             totals.append(score_patches(model, model.normalize(mel), generator))
         return {name: float(np.mean([t[name] for t in totals])) for name in totals[0]}
 

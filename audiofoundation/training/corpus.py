@@ -7,14 +7,18 @@ Shape letters: N samples, T frames, F bands, B batch.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from audiofoundation.errors import InvalidRequest
 
+Float32 = NDArray[np.float32]
 Float16 = NDArray[np.float16]
 Int16 = NDArray[np.int16]
 
@@ -38,6 +42,19 @@ class Recording:
     is_generative: bool
     start_frame: int
     num_frames: int
+
+
+Window = tuple[Recording, int]
+"""A recording and the corpus frame where a window of it starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a batch may depend on besides its windows, and where it is wanted."""
+
+    seed: int
+    step: int
+    device: torch.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +88,57 @@ class Corpus:
             np.save(folder / "wave.npy", self.wave)
         write_index(folder, self.recordings, self.preset, self.hop_length)
 
-    def select(self, *splits: str, is_generative: bool | None = None) -> "Corpus":
+    @property
+    def has_wave(self) -> bool:
+        """Whether there are samples beside the frames."""
+        return self.wave is not None
+
+    def select(self, *splits: str, is_generative: bool | None = None) -> Self:
         """Return the corpus restricted to some splits (and to voices that may be generated)."""
         kept = tuple(
             recording
             for recording in self.recordings
             if recording.split in splits and (is_generative is None or recording.is_generative == is_generative)
         )
-        return Corpus(self.mel, self.wave, kept, self.preset, self.hop_length)
+        return replace(self, recordings=kept)
 
-    def statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def mel_excerpt(self, recording: Recording, start: int, num_frames: int) -> Float32:
+        """Return up to `num_frames` log-mel frames [T, F] of a recording from the corpus frame `start` on."""
+        stop = min(start + num_frames, recording.start_frame + recording.num_frames)
+        return self.mel[start:stop].astype(np.float32)
+
+    def wave_excerpt(self, recording: Recording, start: int, num_frames: int) -> Float32:
+        """Return the samples float32 [T * hop] in [-1, 1] of the same frames.
+
+        Raises:
+            InvalidRequest: the corpus has none.
+        """
+        if self.wave is None:
+            raise InvalidRequest("this dataset holds no waveforms", param="dataset")
+        stop = min(start + num_frames, recording.start_frame + recording.num_frames)
+        return self.wave[start * self.hop_length : stop * self.hop_length].astype(np.float32) / np.float32(32768)
+
+    def mel_windows(self, places: Sequence[Window], num_frames: int, draw: Draw) -> Tensor:
+        """Return log-mels float32 [B, T, F] on the device; a recording that ends too soon is repeated."""
+        windows = [repeated(self.mel_excerpt(*place, num_frames), num_frames) for place in places]
+        return torch.from_numpy(np.stack(windows)).to(draw.device)
+
+    def wave_windows(self, places: Sequence[Window], num_frames: int) -> Float32:
+        """Return samples float32 [B, T * hop] in [-1, 1]. Raises InvalidRequest when the corpus has none."""
+        return np.stack([self.wave_excerpt(*place, num_frames) for place in places])
+
+    def statistics(self) -> tuple[Float32, Float32]:
         """Return mean and standard deviation per band, float32 [F], of the clamped log-mel."""
-        frames = np.concatenate(
-            [self.mel[r.start_frame : r.start_frame + r.num_frames : 7] for r in self.recordings]
-        ).astype(np.float32)
-        np.maximum(frames, np.float32(np.log(1e-5)), out=frames)
+        parts = [self.mel_excerpt(r, r.start_frame, r.num_frames)[::7] for r in self.recordings]
+        frames = np.maximum(np.concatenate(parts), np.float32(np.log(1e-5)))
         return frames.mean(0), frames.std(0) + np.float32(1e-3)
+
+
+def repeated(frames: Float32, num_frames: int) -> Float32:
+    """Return the frames [t, F], which must be at least one, over and over until there are `num_frames`."""
+    if len(frames) >= num_frames:
+        return frames[:num_frames]
+    return np.tile(frames, (-(-num_frames // len(frames)), 1))[:num_frames]
 
 
 def write_index(folder: Path, recordings: Sequence[Recording], preset: str, hop_length: int) -> None:
@@ -126,7 +178,7 @@ class WindowSampler:
                 counts[rows] *= weights.get(label, 0.0) / counts[rows].sum()
         self._cumulative = np.cumsum(counts / counts.sum())
 
-    def draw(self, seed: int, step: int, batch: int) -> list[tuple[Recording, int]]:
+    def draw(self, seed: int, step: int, batch: int) -> list[Window]:
         """Return `batch` pairs of a recording and the corpus frame where its window starts."""
         rng = np.random.default_rng([seed, step])
         rows = np.minimum(np.searchsorted(self._cumulative, rng.random(batch)), len(self.recordings) - 1)

@@ -5,7 +5,7 @@ A recipe plus a data set's manifest decides a run: the same two always give the 
 
 import math
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -17,6 +17,7 @@ from audiofoundation.models.registry import ModelConfig, ModelKind
 from audiofoundation.models.vocoder import CausalVocosConfig
 from audiofoundation.training.classification import ClassificationConfig
 from audiofoundation.training.continuation import ContinuationConfig
+from audiofoundation.training.on_the_fly import DataConfig
 from audiofoundation.training.trainer import TrainerConfig
 from audiofoundation.training.vocoding import VocodingConfig
 
@@ -26,7 +27,17 @@ SAVE_EVERY_S = 30.0
 _FINE_TUNING_RATE = 0.1
 _STEPS_KEY = "num_steps"
 _MAX_STEPS = 10_000_000
-_MAY_BE_ZERO = frozenset({"seed", "evaluate_every", "warmup_steps", "adversaries_from", "look_ahead_frames"})
+_MAY_BE_ZERO = frozenset(
+    {
+        "seed",
+        "evaluate_every",
+        "warmup_steps",
+        "adversaries_from",
+        "look_ahead_frames",
+        "augment_mask_bands",
+        "augment_mask_frames",
+    }
+)
 
 ObjectiveConfig = ContinuationConfig | VocodingConfig | ClassificationConfig
 OverrideValue = str | int | float | bool | list[Any]
@@ -43,6 +54,7 @@ class Recipe:
         objective: windows, noise, losses.
         trainer: optimizer, schedule, length.
         init: the model to start from: `pretrained` is the bundled one of this recipe's name; None starts anew.
+        data: where batches come from.
     """
 
     name: str
@@ -51,6 +63,7 @@ class Recipe:
     objective: ObjectiveConfig
     trainer: TrainerConfig
     init: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
 
     @property
     def init_name(self) -> str | None:
@@ -126,10 +139,11 @@ def resolve_recipe(name: str, overrides: Mapping[str, OverrideValue], *, num_ste
         InvalidRequest: no such recipe or setting, or a value that the setting cannot take.
     """
     recipe = get_recipe(name)
-    parts: dict[str, ModelConfig | ObjectiveConfig | TrainerConfig] = {
+    parts: dict[str, ModelConfig | ObjectiveConfig | TrainerConfig | DataConfig] = {
         "model": recipe.model,
         "objective": recipe.objective,
         "trainer": _shortened(recipe.trainer, num_steps),
+        "data": recipe.data,
     }
     owners = {field.name: (part, field) for part, config in parts.items() for field in fields(config)}
     changes: dict[str, dict[str, object]] = {part: {} for part in parts}

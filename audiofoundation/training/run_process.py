@@ -39,6 +39,7 @@ from audiofoundation.training.corpus import Corpus
 from audiofoundation.training.event_log import EventLog
 from audiofoundation.training.labels import label_of
 from audiofoundation.training.ledger import RunLedger, StoredObject
+from audiofoundation.training.on_the_fly import OnTheFly, RecordingReader
 from audiofoundation.training.recipes import Recipe
 from audiofoundation.training.reporting import Reporter, Saver
 from audiofoundation.training.requests import RunPlan, read_plan
@@ -49,7 +50,7 @@ from audiofoundation.training.trainer import NumericFailure, TrainState, create_
 _log = structlog.get_logger(__name__)
 
 
-def run_trainer(settings: Settings, run_id: RunId, attempt: int) -> ExitCode:
+def run_trainer(settings: Settings, run_id: RunId, attempt: int, read_recording: RecordingReader) -> ExitCode:
     """Train a run as one attempt until it is done, asked to stop, or in trouble; return how it ended.
 
     Errors that another try may cure are raised.
@@ -62,7 +63,7 @@ def run_trainer(settings: Settings, run_id: RunId, attempt: int) -> ExitCode:
     store = ObjectStore(settings.storage)
     ledger = RunLedger(create_catalog_engine(settings.catalog), run_id, attempt)
     try:
-        return Attempt(settings, store, ledger).train(stop)
+        return Attempt(settings, store, ledger, read_recording).train(stop)
     except LeaseLost as error:
         _log.warning("attempt_superseded", error=error.message)
         return ExitCode.PREEMPTED
@@ -89,6 +90,7 @@ class Attempt:
     settings: Settings
     store: ObjectStore
     ledger: RunLedger
+    read_recording: RecordingReader
 
     def train(self, stop: threading.Event) -> ExitCode:
         """Restore, train, save; register the model when all steps are done."""
@@ -96,7 +98,7 @@ class Attempt:
             plan = read_plan(session, self.ledger.run_id)
         recipe = _on_device(plan.recipe, self.settings)
         folder = self._fresh_folder()
-        corpus = self._load_corpus(plan)
+        corpus = self._load_corpus(plan, folder)
         init = self._load_init(recipe)
         objective = create_objective(recipe, corpus, init=init)
         state = create_state(objective, recipe.trainer)
@@ -135,13 +137,18 @@ class Attempt:
         folder.mkdir(parents=True)
         return folder
 
-    def _load_corpus(self, plan: RunPlan) -> Corpus:
+    def _load_corpus(self, plan: RunPlan, folder: Path) -> Corpus:
         manifest = load_manifest(self.store, plan.manifest_key, Sha256(plan.manifest_sha256))
+        labels = getattr(plan.recipe.model, "labels", ())
+        if plan.recipe.data.data == "on_the_fly":
+            source = OnTheFly(
+                self.ledger.engine, self.store, self.read_recording, lambda name: label_of(name, labels), folder
+            )
+            return source.load(manifest, plan.recipe.data, seed=plan.recipe.trainer.seed)
         items = select(Item.id, Item.title, Item.source).where(Item.collection_id == manifest.collection_id)
         with read_session(self.ledger.engine) as session:
             names = {item_id: title or source for item_id, title, source in session.execute(items)}
         cache = self.settings.data_dir / "cache" / "corpora" / plan.manifest_sha256[:32]
-        labels = getattr(plan.recipe.model, "labels", ())
         return load_corpus(
             self.store, manifest, label_of=lambda item_id: label_of(names.get(item_id, ""), labels), cache_dir=cache
         )
@@ -199,7 +206,10 @@ def model_name(recipe: str, run_id: RunId) -> str:
 
 def identity_of(plan: RunPlan) -> str:
     """Return what decides the next step besides the state: all settings and the version of the data."""
-    described = {"recipe": asdict(plan.recipe), "manifest": plan.manifest_sha256}
+    recipe = asdict(plan.recipe)
+    if plan.recipe.data.data == "shards":
+        del recipe["data"]  # its other settings decide nothing then
+    described = {"recipe": recipe, "manifest": plan.manifest_sha256}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 

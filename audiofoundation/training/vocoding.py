@@ -58,7 +58,7 @@ class VocodingObjective:
     def __init__(
         self, model: CausalVocos, train: Corpus, held_out: Corpus | None, config: VocodingConfig, seed: int
     ) -> None:
-        if train.wave is None:
+        if not train.has_wave:
             raise InvalidRequest(
                 "this dataset holds no waveforms; preprocess it again with --with-waveform", param="dataset"
             )
@@ -92,13 +92,9 @@ class VocodingObjective:
         return {"total": total, "spectral": spectral, "adversarial": adversarial, "features": features}
 
     def _clips(self, corpus: Corpus, sampler: WindowSampler, seed: int, step: int) -> Tensor:
-        if corpus.wave is None:
-            raise InvalidRequest("this dataset holds no waveforms", param="dataset")
-        hop, length = corpus.hop_length, self.config.clip_frames * corpus.hop_length
-        starts = [start * hop for _, start in sampler.draw(seed, step, self.config.batch)]
-        clips = np.stack([corpus.wave[start : start + length] for start in starts])
+        clips = corpus.wave_windows(sampler.draw(seed, step, self.config.batch), self.config.clip_frames)
         gain = 10 ** (-np.random.default_rng([seed, step, 1]).uniform(0, 12, (len(clips), 1)) / 20)
-        return torch.from_numpy((clips * (gain / 32768)).astype(np.float32))
+        return torch.from_numpy((clips * gain).astype(np.float32))
 
     def _vocode(self, real_BN: Tensor) -> Tensor:
         mel = self._mel.to(real_BN.device)(real_BN)[:, : self.config.clip_frames]
@@ -109,7 +105,7 @@ class VocodingObjective:
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return spectral distances on held-out clips."""
-        if self._held_out is None or self._held_out.wave is None:
+        if self._held_out is None or not self._held_out.has_wave:
             return {}
         sampler = WindowSampler(self._held_out.recordings, self.config.clip_frames)
         real = torch.cat([self._clips(self._held_out, sampler, 99, step) for step in range(4)])

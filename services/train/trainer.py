@@ -20,13 +20,14 @@ def main() -> None:
         _die_with(options.parent)
     # Only now: loading torch takes seconds, in which the supervisor may die.
     from audiofoundation.identifiers import RunId
+    from audiofoundation.preprocessing.levelled import read_levelled
     from audiofoundation.telemetry import configure_logging
     from audiofoundation.training.run_process import run_trainer
     from services.train.settings import TrainSettings
 
     settings = TrainSettings()
     configure_logging(settings.telemetry)
-    sys.exit(int(run_trainer(settings, RunId(options.run), options.attempt)))
+    sys.exit(int(run_trainer(settings, RunId(options.run), options.attempt, read_levelled)))
 
 
 def _die_with(parent: int) -> None:

@@ -19,6 +19,7 @@ from audiofoundation.identifiers import RunId, Sha256
 from audiofoundation.jobs import lease
 from audiofoundation.jobs.kinds import JobKind, JobState
 from audiofoundation.jobs.owner import current_owner
+from audiofoundation.preprocessing.levelled import read_levelled
 from audiofoundation.settings import CatalogSettings, ModelSettings, QueueSettings, Settings, StorageSettings
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.training.checkpoints import checkpoint_prefix
@@ -146,7 +147,7 @@ def train_here(stage: Stage, run_id: RunId) -> None:
     held = begin(stage.queue, claim, settings)
     assert held is not None
     assert held.run_id == run_id
-    attempt = Attempt(stage.settings, stage.store, RunLedger(stage.engine, run_id, held.attempt))
+    attempt = Attempt(stage.settings, stage.store, RunLedger(stage.engine, run_id, held.attempt), read_levelled)
     assert attempt.train(threading.Event()) == ExitCode.DONE
     lease.commit(stage.queue, held.claim, lambda _: None)
 
