@@ -115,7 +115,7 @@ def drop_dead_holders(session: Session, row: EgressLane, claim: Claim) -> None:
     holders = {job_id: owner for job_id, owner in row.holders.items() if job_id != claim.job_id}
     if holders:
         is_held = and_(Job.id.in_(holders), Job.state == JobState.RUNNING, Job.lease_until > now)
-        held = set(session.execute(select(Job.id, Job.lease_owner).where(is_held)).tuples())
+        held = {tuple(row) for row in session.execute(select(Job.id, Job.lease_owner).where(is_held))}
         holders = dict(pair for pair in holders.items() if pair in held)
     row.holders = holders
 
