@@ -22,6 +22,7 @@ from audiofoundation.errors import MelMismatch
 Float32 = NDArray[np.float32]
 
 _BLOCK_FRAMES = 64  # 64 frames of 1024 samples are 256 KiB: a block stays in the second-level cache
+_GROUP_BANDS = 20
 
 
 @dataclass(frozen=True)
@@ -229,18 +230,44 @@ def band_energies(padded: Float32, config: MelConfig) -> Float32:
     out = np.empty((num_frames, config.num_bands), np.float32)
     if num_frames == 0:
         return out
-    window, filters_KF = hann_window(config), mel_filters(config).T
+    window = hann_window(config)
     frames = np.lib.stride_tricks.sliding_window_view(padded, config.fft_size)[:: config.hop_length]
     block = np.empty((min(_BLOCK_FRAMES, num_frames), config.fft_size), np.float32)
     for start in range(0, num_frames, _BLOCK_FRAMES):
         part = frames[start : start + _BLOCK_FRAMES]
         windowed = np.multiply(part, window, out=block[: len(part)])
         spectrum = scipy.fft.rfft(windowed, axis=-1)
-        np.matmul(_magnitude(spectrum, config), filters_KF, out=out[start : start + len(part)])
+        apply_filters(_magnitude(spectrum, config), config, out=out[start : start + len(part)])
     return out
 
 
+def apply_filters(values_TK: Float32, config: MelConfig, *, out: Float32) -> None:
+    """Write the product of values [T, K] and the filters to `out` [T, F].
+
+    A triangle is narrow: in groups of neighbouring bands, each over its own bins, the product takes a third
+    of the time of a full one.
+    """
+    for bins, bands, weights in _filter_groups(config):
+        np.matmul(values_TK[:, bins], weights, out=out[:, bands])
+
+
+@lru_cache(maxsize=16)
+def _filter_groups(config: MelConfig) -> tuple[tuple[slice, slice, Float32], ...]:
+    """Return bins, bands and weights [bins, bands] of each group of filters."""
+    filters_KF = mel_filters(config).T
+    groups = []
+    for first in range(0, config.num_bands, _GROUP_BANDS):
+        bands = slice(first, min(first + _GROUP_BANDS, config.num_bands))
+        used = np.flatnonzero(filters_KF[:, bands].any(axis=1))
+        bins = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
+        groups.append((bins, bands, np.ascontiguousarray(filters_KF[bins, bands])))
+    return tuple(groups)
+
+
 def _magnitude(spectrum: NDArray[np.complex64], config: MelConfig) -> Float32:
+    if config.power == 1 and not config.magnitude_epsilon:
+        magnitude: Float32 = np.abs(spectrum)  # vectorised, unlike a root of squares
+        return magnitude
     squared = spectrum.real**2 + spectrum.imag**2
     if config.power == 2:
         return squared
