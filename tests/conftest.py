@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
@@ -13,6 +14,9 @@ from audiofoundation.catalog.engine import create_catalog_engine, migrate
 from audiofoundation.settings import CatalogSettings, QueueSettings, StorageSettings
 from audiofoundation.storage.object_store import ObjectStore
 from tests.servers import PostgresServer, S3Server, ValkeyServer, missing_postgres
+
+# As configure_logging does: the default renders every local variable of a traceback, half a second each.
+structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,8 @@ def _formatter(shared: list[Processor], *, is_json: bool) -> logging.Formatter:
     renderer: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if is_json
-        else [structlog.dev.ConsoleRenderer(colors=False)]
+        # Not the default, which prints the local variables of every frame: secrets, and half a second of work.
+        else [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
     )
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,

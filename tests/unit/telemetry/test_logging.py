@@ -15,10 +15,11 @@ from audiofoundation.telemetry import configure_logging
 def _restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    configured = structlog.get_config()
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    structlog.configure(**configured)
 
 
 def test_event_fields_and_bound_ids_are_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,3 +43,16 @@ def test_level_holds_for_all(capsys: pytest.CaptureFixture[str]) -> None:
     structlog.get_logger("ours").info("quiet")
     logging.getLogger("theirs").warning("quiet")
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("is_json", [True, False])
+def test_a_traceback_tells_no_local_variables(capsys: pytest.CaptureFixture[str], is_json: bool) -> None:
+    configure_logging(TelemetrySettings(is_json=is_json))
+    password = "-".join(["open", "sesame"])
+    try:
+        raise RuntimeError(f"{len(password)} letters")
+    except RuntimeError:
+        structlog.get_logger("ours").exception("it_failed")
+    printed = capsys.readouterr().out
+    assert "11 letters" in printed
+    assert password not in printed
