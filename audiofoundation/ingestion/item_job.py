@@ -1,12 +1,10 @@
 """The job `ingest.item`: one source becomes one verified, immutable object and a row that names it."""
 
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from sqlalchemy import Engine, select
 
 from audiofoundation.catalog.engine import read_session, write_session
@@ -16,10 +14,11 @@ from audiofoundation.errors import AudioFoundationError, NotFound, ObjectNotFoun
 from audiofoundation.identifiers import Sha256, create_id
 from audiofoundation.ingestion.catalog_items import set_state
 from audiofoundation.ingestion.fetch import FetchBudget, RobotsRefused, fetch_to_file
+from audiofoundation.ingestion.job_directory import job_directory
 from audiofoundation.ingestion.planner import Planner
 from audiofoundation.ingestion.policy import Policy, PolicyScope, policy_for
 from audiofoundation.ingestion.source import SourceKind
-from audiofoundation.ingestion.states import PENDING_STATES, ItemRefused, ItemState, RefusalClass
+from audiofoundation.ingestion.states import OUR_CLASSES, PENDING_STATES, ItemRefused, ItemState, RefusalClass
 from audiofoundation.ingestion.verify import VerifiedAudio, check_complete, verify_audio
 from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import UnitOfWork
@@ -27,6 +26,7 @@ from audiofoundation.settings import EgressIdentity, FetchSettings, JobSettings
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ObjectStore
 
+_log = structlog.get_logger(__name__)
 _FETCH_WALL_S = 700.0  # under the broker's hard limit of one job
 
 
@@ -40,6 +40,7 @@ class ItemToIngest:
     canonical: str
     policy: Policy
     asset_sha256: Sha256 | None
+    num_rechecks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class ItemIngest:
         if item is None:
             return _nothing
         try:
-            with _job_directory(self.work_dir, claim) as directory:
+            with job_directory(self.work_dir, claim) as directory:
                 fetched = self._fetch(item, directory, claim)
                 audio = verify_audio(fetched.path)
                 item.policy.check_duration(audio.info.duration_s)
@@ -101,26 +102,30 @@ class ItemIngest:
                     self.store.put_file(key, fetched.path)
                 size_bytes = fetched.path.stat().st_size
         except RobotsRefused as error:
-            return _refused(item, ItemRefused(RefusalClass.ROBOTS, error.message))
+            return _refused(item, claim, ItemRefused(RefusalClass.ROBOTS, error.message))
         except ItemRefused as refusal:
-            return _refused(item, refusal)
+            return _refused(item, claim, refusal)
         return self._stored(item, fetched, audio, size_bytes)
 
     def on_failure(self, unit: UnitOfWork, claim: Claim, error: AudioFoundationError) -> None:
         """Mark the item failed when its job has ended without it."""
+        if error.code in OUR_CLASSES:
+            _log.error(
+                "ingest_failed_on_our_side", item_id=claim.subject_id, error_class=error.code, error=error.message
+            )
         set_state(unit.session, claim.subject_id, ItemState.FAILED, error_class=error.code.value, error=error.message)
 
     def _load(self, item_id: str) -> ItemToIngest | None:
         """Return the item; None when nothing is left to do for it."""
         with read_session(self.engine) as session:
             item = session.get(Item, item_id)
-            if item is None or item.state not in PENDING_STATES:
+            if item is None or not (item.state in PENDING_STATES or _is_recheck(item)):
                 return None
             collection = session.get_one(Collection, item.collection_id)
             kind = SourceKind(item.kind)
             policy = policy_for(kind, scope=PolicyScope(collection.policy), license_policy=self.settings.license_policy)
             digest = Sha256(item.canonical.partition(":")[2]) if kind is SourceKind.FILE else None
-            return ItemToIngest(item.id, kind, item.source, item.canonical, policy, digest)
+            return ItemToIngest(item.id, kind, item.source, item.canonical, policy, digest, item.num_rechecks)
 
     def _fetch(self, item: ItemToIngest, directory: Path, claim: Claim) -> FetchedBytes:
         if item.asset_sha256 is not None:
@@ -172,6 +177,7 @@ class ItemIngest:
                 "duration_s": audio.info.duration_s,
                 "policy": item.policy.name,
                 "retrieved_at": time.time(),
+                "recheck_at": None,
                 **fetched.provenance.columns(),
             }
             change_items(unit.session, Item.id == item.id, ItemChange(ItemState.STORED, columns=columns))
@@ -205,21 +211,20 @@ def _nothing(unit: UnitOfWork) -> None:  # noqa: ARG001
     return
 
 
-def _refused(item: ItemToIngest, refusal: ItemRefused) -> Effect:
+def _is_recheck(item: Item) -> bool:
+    """Tell whether an item that was not taken is to be looked at again by now."""
+    is_waiting = item.state in (ItemState.DEFERRED, ItemState.FAILED) and item.recheck_at is not None
+    return is_waiting and (item.recheck_at or 0.0) <= time.time()
+
+
+def _refused(item: ItemToIngest, claim: Claim, refusal: ItemRefused) -> Effect:
     def effect(unit: UnitOfWork) -> None:
-        set_state(unit.session, item.id, refusal.state, error_class=refusal.refusal.value, error=refusal.message)
+        recheck_at = refusal.recheck_at(now=time.time(), num_rechecks=item.num_rechecks)
+        columns: dict[str, object] = {"recheck_at": recheck_at}
+        if recheck_at is not None:
+            columns["num_rechecks"] = item.num_rechecks + 1
+            unit.enqueue_again(claim.job_id, not_before=recheck_at)
+        change = ItemChange(refusal.state, refusal.refusal.value, refusal.message, columns)
+        change_items(unit.session, Item.id == item.id, change)
 
     return effect
-
-
-@contextmanager
-def _job_directory(work_dir: Path, claim: Claim) -> Iterator[Path]:
-    """An empty directory for this attempt; what killed attempts left is removed first and at the end."""
-    parent = work_dir / claim.job_id
-    shutil.rmtree(parent, ignore_errors=True)
-    directory = parent / str(claim.attempt)
-    directory.mkdir(parents=True)
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(parent, ignore_errors=True)

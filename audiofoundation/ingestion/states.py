@@ -1,5 +1,6 @@
 """States of an item, and why one is not taken."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from audiofoundation.errors import ErrorCode, FetchRefused
@@ -30,14 +31,29 @@ class RefusalClass(StrEnum):
     LIVE = "live"
     RESTRICTED = "restricted"
     PERMANENT = "permanent"
+    PRIVATE = "private"
     NOT_YET = "not_yet"
     INCOMPLETE = "incomplete"
 
 
 _STATE_OF = {
     RefusalClass.PERMANENT: ItemState.FAILED,
+    RefusalClass.PRIVATE: ItemState.FAILED,
     RefusalClass.INCOMPLETE: ItemState.FAILED,
     RefusalClass.NOT_YET: ItemState.DEFERRED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Recheck:
+    after_s: float
+    max_rechecks: int
+
+
+_DAY_S = 86_400.0
+_RECHECKS = {
+    RefusalClass.NOT_YET: _Recheck(_DAY_S, 14),
+    RefusalClass.PRIVATE: _Recheck(30 * _DAY_S, 1),
 }
 
 # Failures that another try may not meet; a repeated `ingest` queues such items again.
@@ -73,13 +89,26 @@ class ItemRefused(FetchRefused):
 
     Attributes:
         refusal: the class that summaries count.
+        ready_at: when this may be over, in seconds since the epoch, if the source says so.
     """
 
-    def __init__(self, refusal: RefusalClass, message: str) -> None:
+    def __init__(self, refusal: RefusalClass, message: str, *, ready_at: float | None = None) -> None:
         super().__init__(message)
         self.refusal = refusal
+        self.ready_at = ready_at
 
     @property
     def state(self) -> ItemState:
         """The state in which the item ends."""
         return _STATE_OF.get(self.refusal, ItemState.REJECTED)
+
+    def recheck_at(self, *, now: float, num_rechecks: int) -> float | None:
+        """Return when the item is looked at again by itself; None when it is not.
+
+        A live or announced video: a day after it is expected, and every day for two weeks. A private one: once,
+        after 30 days. Everything else: when somebody asks again.
+        """
+        rule = _RECHECKS.get(self.refusal)
+        if rule is None or num_rechecks >= rule.max_rechecks:
+            return None
+        return max(now, self.ready_at or now) + rule.after_s

@@ -55,8 +55,15 @@ _TYPES: tuple[tuple[type[BaseException], FailureClass], ...] = (
     (ConnectionError, FailureClass.TRANSPORT),
 )
 # Whole phrases of YouTube and yt-dlp, in order: "unavailable" alone would also match "503 Service Unavailable".
+# What passes comes first, so that a text which also holds a final phrase is tried again.
 _TEXTS: tuple[tuple[FailureClass, str], ...] = (
     (FailureClass.IDENTITY, r"not a bot|too many requests|rate.?limit|isn.t available, try again later"),
+    (FailureClass.OURS, r"no space left on device|disk quota|permission denied|read-only file system"),
+    (
+        FailureClass.TRANSPORT,
+        r"timed? ?out|connection (reset|refused|aborted)|service unavailable|bad gateway|internal server error"
+        r"|temporary failure in name resolution|unable to connect",
+    ),
     (
         FailureClass.RESTRICTED,
         r"(in|from) your (country|location)|geo.?restrict|confirm your age|age.?restricted|inappropriate for some"
@@ -69,19 +76,17 @@ _TEXTS: tuple[tuple[FailureClass, str], ...] = (
     ),
     (
         FailureClass.PERMANENT,
-        r"private video|video is private|been removed|has been terminated|account .{0,40}terminated|no longer available"
+        r"private video|video is private|(video|content) (has|have) been removed|has been removed (by|for|because|due)"
+        r"|(video|content) is no longer available|has been terminated|account .{0,40}terminated"
         r"|members.only|join this channel|requires payment|premium members|youtube (music )?premium|drm.protected"
-        r"|video unavailable|video is (unavailable|not available)|copyright (claim|grounds)|does not exist",
-    ),
-    (FailureClass.OURS, r"no space left on device|disk quota|permission denied|read-only file system"),
-    (
-        FailureClass.TRANSPORT,
-        r"timed? ?out|connection (reset|refused|aborted)|service unavailable|bad gateway|internal server error"
-        r"|temporary failure in name resolution|unable to connect",
+        r"|video unavailable|video is (unavailable|not available)|copyright (claim|grounds)"
+        r"|(video|channel|page) does not exist",
     ),
 )
 _PATTERNS = tuple((failure, re.compile(text, re.IGNORECASE)) for failure, text in _TEXTS)
 _HTTP_IN_TEXT = re.compile(r"HTTP Error (\d{3})")
+_PRIVATE = re.compile(r"private video|video is private", re.IGNORECASE)
+_FINAL = frozenset({FailureClass.PERMANENT, FailureClass.RESTRICTED})
 _TAG = re.compile(r"^(ERROR: )?(\[[\w:+]+\] )?([\w-]{11}: )?")
 
 
@@ -97,12 +102,16 @@ def classify(error: BaseException) -> FailureClass:
         if isinstance(link, OSError):
             return FailureClass.OURS
     text = " ".join(str(link) for link in chain)
+    # What an extractor did not expect is a defect of its own, whatever its text quotes.
+    is_unexpected = any(isinstance(link, ExtractorError) and not link.expected for link in chain)
+    status = _HTTP_IN_TEXT.search(text)
+    said = FailureClass.UNKNOWN if status is None else _of_status(int(status[1]))
     for failure, pattern in _PATTERNS:
-        if pattern.search(text):
+        if failure in _FINAL and said not in (*_FINAL, FailureClass.UNKNOWN):
+            continue
+        if pattern.search(text) and not (is_unexpected and failure in _FINAL):
             return failure
-    if status := _HTTP_IN_TEXT.search(text):
-        return _of_status(int(status[1]))
-    return FailureClass.UNKNOWN
+    return said
 
 
 def translate(error: BaseException, *, attempt: int) -> AudioFoundationError:
@@ -115,6 +124,8 @@ def translate(error: BaseException, *, attempt: int) -> AudioFoundationError:
     failure = classify(error)
     text = _readable(error)
     match failure:
+        case FailureClass.PERMANENT if _PRIVATE.search(text):
+            return ItemRefused(RefusalClass.PRIVATE, text)
         case FailureClass.PERMANENT | FailureClass.RESTRICTED | FailureClass.NOT_YET:
             return ItemRefused(RefusalClass(failure.value), text)
         case FailureClass.IDENTITY:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -47,7 +47,8 @@ class UnitOfWork:
             kind: what the job does.
             key: what makes the job one of its kind; enqueueing the same key again adds nothing.
             subject_id: the row that the job is about.
-            is_requeue: put a finished, failed, dead or cancelled job back in the queue, attempt 0.
+            is_requeue: put a finished, failed, dead or cancelled job back in the queue, attempt 0; one that
+                waits for a later time to begin comes at once.
         """
         now = time.time()
         job_id = self._insert(kind, key, subject_id, now)
@@ -57,6 +58,12 @@ class UnitOfWork:
             return JobId(self.session.scalars(select(Job.id).where(Job.key == key)).one())
         self.enqueued.append((kind, job_id))
         return job_id
+
+    def enqueue_again(self, job_id: JobId, *, not_before: float) -> None:
+        """Put a job that has ended back in the queue, to be done once more from that time on."""
+        ended = update(Job).where(Job.id == job_id, Job.state.in_(TERMINAL_STATES))
+        again = ended.values(state=JobState.QUEUED, attempt=0, not_before=not_before, published_at=0.0)
+        self.session.execute(again.execution_options(synchronize_session=False))
 
     def enqueue_all(self, kind: JobKind, subjects: Mapping[str, str]) -> None:
         """Add a job for each key that none has yet, in one statement.
@@ -98,9 +105,10 @@ class UnitOfWork:
         return None if inserted is None else JobId(inserted)
 
     def _requeue(self, key: str, now: float) -> JobId | None:
+        is_put_off = and_(Job.state == JobState.QUEUED, Job.attempt == 0, Job.not_before > now)
         requeued = self.session.execute(
             update(Job)
-            .where(Job.key == key, Job.state.in_(TERMINAL_STATES))
+            .where(Job.key == key, or_(Job.state.in_(TERMINAL_STATES), is_put_off))
             .values(
                 state=JobState.QUEUED,
                 attempt=0,

@@ -1,6 +1,7 @@
 """Error texts as yt-dlp and YouTube word them, each in its class; unknown text is never permanent."""
 
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from yt_dlp.utils import (
 )
 
 from audiofoundation.errors import FetchFailed, FetchRefused, InternalError, RateLimited
-from audiofoundation.ingestion.states import ItemRefused, ItemState
+from audiofoundation.ingestion.states import ItemRefused, ItemState, RefusalClass
 from audiofoundation.ingestion.youtube_errors import FailureClass, classify, translate
 
 GONE, BARRED, SOON, ASKED, WIRE, OURS, STALE, NEW = (
@@ -31,6 +32,29 @@ GONE, BARRED, SOON, ASKED, WIRE, OURS, STALE, NEW = (
     FailureClass.STALE_LINK,
     FailureClass.UNKNOWN,
 )
+HTTP = re.compile(r"HTTP Error \d+")
+# Words that stand in such messages; none of them says that a video is gone.
+AROUND = [
+    "clip",
+    "unavailable",
+    "Service",
+    "503",
+    "404 items",
+    "not",
+    "available",
+    "private",
+    "network",
+    "removed",
+    "the",
+    "HTTP",
+    "Error",
+    "[youtube]",
+    "retrying",
+    "fragment 404 of 410",
+    "premium",
+    "country",
+    "drm",
+]
 RECORDED = [
     (GONE, "Private video. Sign in if you've been granted access to this video"),
     (GONE, "Video unavailable. This video is private"),
@@ -128,6 +152,41 @@ def test_unknown_text_never_crashes_and_is_never_final_by_accident(noise: str) -
     assert classify(DownloadError(f"x {noise} x")) not in (GONE, BARRED)
 
 
+@given(
+    st.sampled_from([text for failure, text in RECORDED if failure not in (GONE, BARRED)]),
+    st.lists(st.sampled_from(AROUND), max_size=4),
+    st.lists(st.sampled_from(AROUND), max_size=4),
+    st.text(max_size=20),
+)
+def test_words_around_a_passing_failure_never_make_it_final(
+    text: str, before: list[str], after: list[str], noise: str
+) -> None:
+    line = " ".join([*before, text, noise, *after])
+    for error in (DownloadError(line), wrapped(ExtractorError(line, expected=True)), wrapped(ExtractorError(line))):
+        assert classify(error) not in (GONE, BARRED)
+        assert not isinstance(translate(error, attempt=1), ItemRefused) or classify(error) is SOON
+
+
+@given(st.sampled_from([text for failure, text in RECORDED if failure in (GONE, BARRED)]), st.text(max_size=40))
+def test_what_an_extractor_did_not_expect_is_never_final(text: str, noise: str) -> None:
+    error = ExtractorError(f"{noise} {text}")
+    assert HTTP.search(text) or classify(wrapped(error)) not in (GONE, BARRED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The file /data/x.part does not exist",
+        "Support for this option has been removed; see the changelog",
+        "The requested format is no longer available",
+        "Unable to download JSON metadata: Service Unavailable (video server)",
+        "private key could not be read",
+    ],
+)
+def test_words_that_only_look_final_are_tried_again(text: str) -> None:
+    assert classify(DownloadError(text)) not in (GONE, BARRED)
+
+
 @pytest.mark.parametrize(
     ("text", "attempt", "error"),
     [
@@ -149,6 +208,11 @@ def test_each_class_has_its_action(text: str, attempt: int, error: type[Exceptio
 def test_a_bot_check_waits_an_hour_and_a_premiere_is_deferred() -> None:
     waiting = translate(DownloadError("Sign in to confirm you're not a bot"), attempt=1)
     assert waiting.retry_after_s == 3600
+    private = translate(DownloadError("Private video. Sign in if you've been granted access"), attempt=1)
+    assert isinstance(private, ItemRefused)
+    assert (private.state, private.refusal) == (ItemState.FAILED, RefusalClass.PRIVATE)
+    assert private.recheck_at(now=0.0, num_rechecks=0) == 30 * 86_400
+    assert private.recheck_at(now=0.0, num_rechecks=1) is None
     premiere = translate(DownloadError("Premieres in 2 hours"), attempt=1)
     assert isinstance(premiere, ItemRefused)
     assert premiere.state is ItemState.DEFERRED
