@@ -123,7 +123,12 @@ class ItemIngest:
                 return None
             collection = session.get_one(Collection, item.collection_id)
             kind = SourceKind(item.kind)
-            policy = policy_for(kind, scope=PolicyScope(collection.policy), license_policy=self.settings.license_policy)
+            policy = policy_for(
+                kind,
+                scope=PolicyScope(collection.policy),
+                license_policy=self.settings.license_policy,
+                owned_channels=self.settings.owned_channels,
+            )
             digest = Sha256(item.canonical.partition(":")[2]) if kind is SourceKind.FILE else None
             return ItemToIngest(item.id, kind, item.source, item.canonical, policy, digest, item.num_rechecks)
 

@@ -1,5 +1,6 @@
 """What is taken from the world: licence before bytes, then duration. The operator's own files pass."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -7,6 +8,8 @@ from audiofoundation.errors import InvalidRequest
 from audiofoundation.ingestion.source import SourceKind
 from audiofoundation.ingestion.states import ItemRefused, RefusalClass
 
+# Of the sentences below that say what each licence policy takes; kept with every decision for more than `cc-only`.
+TEXT_VERSION = "2026-11"
 MIN_DURATION_S = 30.0
 MAX_DURATION_S = 3600.0
 # The one licence row that YouTube shows (yt-dlp's `license`); without the row its standard licence holds.
@@ -23,9 +26,14 @@ class PolicyScope(StrEnum):
 
 
 class LicensePolicy(StrEnum):
-    """`cc-only` takes Creative Commons and the public domain; `all` is an operator's explicit decision."""
+    """Which licences are taken; everything but `cc-only` is an operator's explicit, recorded decision.
+
+    `cc-only` takes Creative Commons and the public domain. `owned-channels` takes these, and whatever lies in
+    channels that the operator owns. `all` takes everything: the operator answers for the right to use it.
+    """
 
     CC_ONLY = "cc-only"
+    OWNED_CHANNELS = "owned-channels"
     ALL = "all"
 
 
@@ -35,29 +43,39 @@ class Policy:
 
     Attributes:
         license: which licences are taken.
-        is_license_required: whether a source that states no licence is refused.
+        is_youtube: the licence must be the one row that YouTube shows; without it, its standard licence holds.
+        owned_channels: ids of the operator's own channels, under `owned-channels`.
         min_duration_s: shortest recording.
         max_duration_s: longest recording.
     """
 
     license: LicensePolicy = LicensePolicy.CC_ONLY
-    is_license_required: bool = False
+    is_youtube: bool = False
+    owned_channels: frozenset[str] = frozenset()
     min_duration_s: float = MIN_DURATION_S
     max_duration_s: float = MAX_DURATION_S
 
     @property
     def name(self) -> str:
         """What the catalog keeps as provenance."""
-        return f"{self.license.value};{self.min_duration_s:g}-{self.max_duration_s:g}s"
+        version = "" if self.license is LicensePolicy.CC_ONLY or self == UNLIMITED else f"@{TEXT_VERSION}"
+        return f"{self.license.value}{version};{self.min_duration_s:g}-{self.max_duration_s:g}s"
 
-    def check_license(self, license_text: str | None) -> None:
-        """Raise ItemRefused unless the stated licence allows training."""
-        if self.license is LicensePolicy.ALL or (not license_text and not self.is_license_required):
+    def check_license(self, license_text: str | None, *, channel_id: str | None = None) -> None:
+        """Raise ItemRefused unless the stated licence, or the channel, allows training."""
+        if self.license is LicensePolicy.ALL or (channel_id is not None and channel_id in self.owned_channels):
             return
         if not license_text:
-            raise ItemRefused(RefusalClass.LICENSE, "the source states no licence, so its standard one holds")
-        if not is_open_license(license_text):
+            if self.is_youtube:
+                raise ItemRefused(RefusalClass.LICENSE, "the source states no licence, so its standard one holds")
+            return
+        if not (license_text == YOUTUBE_CC if self.is_youtube else is_open_license(license_text)):
             raise ItemRefused(RefusalClass.LICENSE, f"the licence {license_text[:120]!r} does not allow this use")
+
+    def check_listed_license(self, license_text: str | None) -> None:
+        """As `check_license`, for what a list says of a source: it may be silent, and channels are not known yet."""
+        if self.license is LicensePolicy.CC_ONLY and license_text and not is_open_license(license_text):
+            self.check_license(license_text)
 
     def check_duration(self, duration_s: float | None) -> None:
         """Raise ItemRefused when the duration, if known, is out of bounds."""
@@ -78,8 +96,16 @@ class Policy:
 UNLIMITED = Policy(license=LicensePolicy.ALL, min_duration_s=0.0, max_duration_s=float("inf"))
 
 
-def policy_for(kind: SourceKind, *, scope: PolicyScope, license_policy: str) -> Policy:
+def policy_for(
+    kind: SourceKind, *, scope: PolicyScope, license_policy: str, owned_channels: Collection[str] = ()
+) -> Policy:
     """Return the rules for a source of this kind in a collection of this scope.
+
+    Args:
+        kind: of the source.
+        scope: which sources the collection's policy judges.
+        license_policy: AF_FETCH__LICENSE_POLICY.
+        owned_channels: AF_FETCH__OWNED_CHANNELS; counts under `owned-channels` alone.
 
     Raises:
         InvalidRequest: AF_FETCH__LICENSE_POLICY names no policy.
@@ -91,7 +117,8 @@ def policy_for(kind: SourceKind, *, scope: PolicyScope, license_policy: str) -> 
     except ValueError as error:
         known = ", ".join(LicensePolicy)
         raise InvalidRequest(f"AF_FETCH__LICENSE_POLICY is {license_policy!r}; choose one of {known}") from error
-    return Policy(license=chosen, is_license_required=kind is SourceKind.YOUTUBE)
+    owned = frozenset(owned_channels) if chosen is LicensePolicy.OWNED_CHANNELS else frozenset()
+    return Policy(license=chosen, is_youtube=kind is SourceKind.YOUTUBE, owned_channels=owned)
 
 
 def is_open_license(text: str) -> bool:

@@ -2,13 +2,16 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
 
 from yt_dlp import YoutubeDL
 from yt_dlp import version as yt_dlp_version
+from yt_dlp.networking import Request
 from yt_dlp.utils import DownloadCancelled, YoutubeDLError
 
 from audiofoundation.errors import DeadlineExceeded, FetchFailed, PayloadTooLarge
@@ -20,6 +23,7 @@ from audiofoundation.settings import EgressIdentity, FetchSettings
 TOOL_VERSION = f"yt-dlp {yt_dlp_version.__version__}"
 _ADULT_YEARS = 18
 _MIN_DURATION_S, _MAX_DURATION_S = 1.0, 4 * 3600.0
+_RESTRICTED = frozenset({"private", "premium_only", "subscriber_only", "needs_auth"})
 _NOT_ENDED = frozenset({"is_upcoming", "post_live"})
 
 
@@ -30,10 +34,13 @@ class VideoInfo:
     video_id: str
     title: str | None
     channel: str | None
+    channel_id: str | None
     license: str | None
     duration_s: float | None
     live_status: str | None
     age_limit: int
+    availability: str | None
+    ready_at: float | None
 
 
 class Heartbeat(Protocol):
@@ -113,10 +120,13 @@ def judge(info: dict[str, Any], *, incomplete: bool = False) -> str | None:
 def check_video(info: VideoInfo, policy: Policy) -> None:
     """Raise ItemRefused unless the video may be fetched. No byte of it has been asked for."""
     if info.live_status in _NOT_ENDED or info.live_status == "is_live":
-        raise ItemRefused(RefusalClass.NOT_YET, "the video is live or not yet published as a recording")
+        message = "the video is live or not yet published as a recording"
+        raise ItemRefused(RefusalClass.NOT_YET, message, ready_at=info.ready_at)
     if info.age_limit >= _ADULT_YEARS:
         raise ItemRefused(RefusalClass.RESTRICTED, "the video is restricted to adults")
-    policy.check_license(info.license)
+    if info.availability in _RESTRICTED:
+        raise ItemRefused(RefusalClass.RESTRICTED, f"the video is not public ({info.availability})")
+    policy.check_license(info.license, channel_id=info.channel_id)
     policy.check_duration(info.duration_s)
 
 
@@ -127,16 +137,22 @@ def to_video_info(metadata: dict[str, Any]) -> VideoInfo:
         value = metadata.get(name)
         return value[:500] if isinstance(value, str) and value else None
 
-    duration = metadata.get("duration")
+    def number(name: str) -> float | None:
+        value = metadata.get(name)
+        return float(value) if isinstance(value, (int, float)) else None
+
     age = metadata.get("age_limit")
     return VideoInfo(
         video_id=text("id") or "",
         title=text("title"),
         channel=text("channel") or text("uploader"),
+        channel_id=text("channel_id"),
         license=text("license"),
-        duration_s=float(duration) if isinstance(duration, (int, float)) else None,
+        duration_s=number("duration"),
         live_status="is_live" if metadata.get("is_live") else text("live_status"),
         age_limit=age if isinstance(age, int) else 0,
+        availability=text("availability"),
+        ready_at=number("release_timestamp"),
     )
 
 
@@ -155,37 +171,78 @@ class YoutubeSource:
         self._create = create
 
     def describe(self, url: str, directory: Path, *, attempt: int) -> VideoInfo:
-        """Return the metadata of a video.
+        """Return the metadata of a video. Raises as `open`."""
+        with self.open(url, directory, attempt=attempt) as video:
+            return video.info
+
+    def download(self, url: str, directory: Path, *, attempt: int, heartbeat: Heartbeat) -> Path:
+        """Fetch the sound of a video; return its file. Raises as `open` and `OpenVideo.download`."""
+        with self.open(url, directory, attempt=attempt) as video:
+            return video.download(heartbeat)
+
+    @contextmanager
+    def open(self, url: str, directory: Path, *, attempt: int) -> Iterator["OpenVideo"]:
+        """Ask for a video's metadata and keep the session for its bytes: one extraction serves both.
 
         Raises:
             ItemRefused: gone, restricted or not yet there.
             RateLimited: YouTube asks this address to wait.
             FetchFailed: it did not answer as it should; a later try may succeed.
         """
-        with self._session(directory) as session:
+        shutil.rmtree(directory, ignore_errors=True)  # parts of an earlier attempt are not trusted
+        directory.mkdir(parents=True)
+        with self._create(build_options(self._settings, directory, identity=self._identity)) as session:
             metadata = _guarded(lambda: session.extract_info(url, download=False), attempt)
-        return to_video_info(metadata)
+            yield OpenVideo(session, metadata, directory, attempt)
 
-    def download(self, url: str, directory: Path, *, attempt: int, heartbeat: Heartbeat) -> Path:
-        """Fetch the sound of a video; return its file. Raises as `describe`.
+
+class OpenVideo:
+    """A video whose metadata is here and whose bytes are not."""
+
+    def __init__(self, session: Any, metadata: dict[str, Any], directory: Path, attempt: int) -> None:
+        self.info = to_video_info(metadata)
+        self._session = session
+        self._metadata = metadata
+        self._directory = directory
+        self._attempt = attempt
+
+    def read_range(self, first: int, num_bytes: int) -> tuple[bytes, int | None]:
+        """Return up to that many bytes of the chosen format from an offset on, and the format's whole size.
+
+        A format that comes in fragments, or a server without ranges, gives no bytes unless it begins at 0.
+        Raises as `YoutubeSource.open`.
+        """
+        url = self._metadata.get("url")
+        if self._metadata.get("protocol") not in ("http", "https") or not isinstance(url, str):
+            return b"", None
+
+        def read() -> dict[str, Any]:
+            headers = {**(self._metadata.get("http_headers") or {}), "Range": f"bytes={first}-{first + num_bytes - 1}"}
+            with self._session.urlopen(Request(url, headers=headers)) as response:
+                if first and response.status != HTTPStatus.PARTIAL_CONTENT:
+                    return {"data": b"", "size": None}
+                size = response.get_header("Content-Range", "").rpartition("/")[2]
+                return {"data": response.read(num_bytes), "size": int(size) if size.isdecimal() else None}
+
+        found = _guarded(read, self._attempt)
+        return found["data"], found["size"]
+
+    def download(self, heartbeat: Heartbeat) -> Path:
+        """Fetch the sound; return its file. Raises as `YoutubeSource.open`.
 
         Raises:
             PayloadTooLarge: more bytes than the settings allow.
             DeadlineExceeded: the download took longer than its budget.
         """
-        with self._session(directory) as session:
-            session.add_progress_hook(lambda status: heartbeat(int(status.get("downloaded_bytes") or 0)))
-            metadata = _guarded(lambda: session.extract_info(url, download=True), attempt)
-            files = [Path(entry["filepath"]) for entry in metadata.get("requested_downloads") or ()]
-        found = [path for path in files if path.is_relative_to(directory) and path.stat().st_size > 0]
+        session = self._session
+        session.add_progress_hook(lambda status: heartbeat(int(status.get("downloaded_bytes") or 0)))
+        known = session.sanitize_info(self._metadata, remove_private_keys=True)
+        metadata = _guarded(lambda: session.process_ie_result(known, download=True), self._attempt)
+        files = [Path(entry["filepath"]) for entry in metadata.get("requested_downloads") or ()]
+        found = [path for path in files if path.is_relative_to(self._directory) and path.stat().st_size > 0]
         if not found:
             raise FetchFailed("yt-dlp reported success but left no file; try again later")
         return found[0]
-
-    def _session(self, directory: Path) -> Any:
-        shutil.rmtree(directory, ignore_errors=True)  # parts of an earlier attempt are not trusted
-        directory.mkdir(parents=True)
-        return self._create(build_options(self._settings, directory, identity=self._identity))
 
 
 def _guarded(call: Callable[[], Any], attempt: int) -> dict[str, Any]:

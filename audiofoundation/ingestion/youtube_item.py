@@ -23,14 +23,10 @@ def fetch_video(
         ItemRefused: the policy or YouTube says no; no byte of the video was asked for in the first case.
         LeaseLost: another worker has the job; the download stops.
     """
-    info = source.describe(item.source, directory / "metadata", attempt=attempt)
-    check_video(info, item.policy)
-    path = source.download(
-        item.source,
-        directory / "video",
-        attempt=attempt,
-        heartbeat=heartbeat,
-    )
+    with source.open(item.source, directory / "video", attempt=attempt) as video:
+        info = video.info
+        check_video(info, item.policy)
+        path = video.download(heartbeat)
     with path.open("rb") as file:
         digest = sha256_of_stream(file)
     provenance = Provenance(TOOL_VERSION, info.title, info.channel, info.license, info.duration_s)

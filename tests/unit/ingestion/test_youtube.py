@@ -24,7 +24,7 @@ from tests.data_plane import FileServer, serving_files
 
 VIDEO_ID = "dQw4w9WgXcQ"
 URL = f"https://www.youtube.com/watch?v={VIDEO_ID}"
-STRICT = Policy(is_license_required=True)
+STRICT = Policy(is_youtube=True)
 SOUND = bytes(range(256)) * 2000
 RECORDED: dict[str, Any] = {
     "id": VIDEO_ID,
