@@ -1,13 +1,15 @@
 """Rows to Arrow files, and Arrow files to folders that `datasets.load_from_disk` opens. Memory stays bounded."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
+from audiofoundation.interchange.progress_bars import no_progress_bars
+
 # `datasets` joins a file's rows in memory while it writes them: small files keep that small.
-_MAX_SHARD_SIZE = "256MB"
+_MAX_FILE_BYTES = 256 << 20
 Row = Mapping[str, object]
 
 
@@ -51,26 +53,20 @@ def save_folders(rows: Path, whole: Path, split: Path, *, validation: Sequence[i
     """
     from datasets import Dataset, DatasetDict
 
-    with _no_progress_bars():
+    with no_progress_bars():
         dataset = Dataset.from_file(str(rows))
-        dataset.save_to_disk(str(whole), max_shard_size=_MAX_SHARD_SIZE)
+        row_bytes = rows.stat().st_size / len(dataset)
+        dataset.save_to_disk(str(whole), num_shards=_num_files(len(dataset), row_bytes))
         held_out = set(validation)
         parts = {
             "train": dataset.select([index for index in range(len(dataset)) if index not in held_out]),
             "validation": dataset.select(sorted(held_out)),
         }
-        DatasetDict(parts).save_to_disk(str(split), max_shard_size=_MAX_SHARD_SIZE)
+        num_files = {name: _num_files(len(part), row_bytes) for name, part in parts.items()}
+        DatasetDict(parts).save_to_disk(str(split), num_shards=num_files)
 
 
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Commands show their own; what the caller had set comes back."""
-    from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
-
-    was_enabled = is_progress_bar_enabled()
-    disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            enable_progress_bar()
+def _num_files(num_rows: int, row_bytes: float) -> int:
+    """Return in how many files rows are stored. Without rows one too: `datasets` 5.2 writes none of its own accord,
+    and then cannot open the folder."""
+    return max(1, min(num_rows, math.ceil(num_rows * row_bytes / _MAX_FILE_BYTES)))

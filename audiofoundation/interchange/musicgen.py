@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from audiofoundation.audio.resample import resample
 from audiofoundation.audio.waveform import Waveform
 from audiofoundation.errors import InvalidRequest
+from audiofoundation.interchange.progress_bars import no_progress_bars
 from audiofoundation.interchange.targets import Column
 
 _MAX_TOKENS = 512  # what T5 was trained on
@@ -32,8 +33,9 @@ class MusicgenTarget:
         from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(str(model), local_files_only=True)
-            whole = MusicgenForConditionalGeneration.from_pretrained(str(model), local_files_only=True)
+            with no_progress_bars():
+                self._tokenizer = AutoTokenizer.from_pretrained(str(model), local_files_only=True)
+                whole = MusicgenForConditionalGeneration.from_pretrained(str(model), local_files_only=True)
         except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
             raise InvalidRequest(f"{model} holds no MusicGen model with its tokenizer: {error}") from error
         self._name = str(model)
