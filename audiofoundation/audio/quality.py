@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import rfft
 
-from audiofoundation.audio.segment import frame_levels_db
+from audiofoundation.audio.segment import frame_energies, levels_db
 from audiofoundation.audio.waveform import Waveform
 
 _FLOOR_DB = -120.0
@@ -45,33 +45,44 @@ class QualityMeasures:
     bandwidth_hz: float
 
 
-def measure_quality(waveform: Waveform) -> QualityMeasures:
-    """Measure a waveform; silence and an empty one give zeros."""
+def measure_quality(waveform: Waveform, *, power_spectrum: NDArray[np.floating] | None = None) -> QualityMeasures:
+    """Measure a waveform; silence and an empty one give zeros.
+
+    Args:
+        waveform: what to measure.
+        power_spectrum: its mean power [K] from 0 Hz to half the rate, where somebody has it already.
+    """
     samples = waveform.samples
     if not samples.size:
         return QualityMeasures(0.0, 0.0, _FLOOR_DB, 0.0, 0.0, 0.0, 0.0, 0.0)
-    means = samples.mean(axis=1, dtype=np.float64)
-    power = float(np.square(samples, dtype=np.float64).mean())
-    levels = frame_levels_db(waveform, max(1, round(_FRAME_S * waveform.sample_rate_hz)))
-    centroid_hz, bandwidth_hz = _spectral(waveform)
+    means = samples.mean(axis=1)
+    peak = max(float(samples.max()), -float(samples.min()))
+    frame = max(1, round(_FRAME_S * waveform.sample_rate_hz))
+    energies = frame_energies(samples, frame)
+    power = float(energies.sum()) / samples.size
+    spectrum = _mean_spectrum(waveform.to_mono().samples[0]) if power_spectrum is None else power_spectrum
+    centroid_hz, bandwidth_hz = _spectral(spectrum, waveform.sample_rate_hz)
     return QualityMeasures(
         duration_s=waveform.duration_s,
-        peak=float(np.abs(samples).max()),
+        peak=peak,
         rms_db=max(_FLOOR_DB, 10 * float(np.log10(max(power, 1e-12)))),
-        clipped_ratio=_clipped_ratio(samples),
-        silence_ratio=float((levels < _SILENCE_DBFS).mean()),
+        clipped_ratio=_clipped_ratio(samples, peak),
+        silence_ratio=float((levels_db(energies, waveform.num_samples, frame) < _SILENCE_DBFS).mean()),
         dc_offset=float(means[np.abs(means).argmax()]),
         centroid_hz=centroid_hz,
         bandwidth_hz=bandwidth_hz,
     )
 
 
-def _clipped_ratio(samples: NDArray[np.float32]) -> float:
-    magnitudes = np.abs(samples)
-    is_clipped = magnitudes >= _FULL_SCALE
-    peak = float(magnitudes.max())
-    if peak > 0:
-        is_clipped |= _in_runs(samples == peak) | _in_runs(samples == -peak)
+def _clipped_ratio(samples: NDArray[np.float32], peak: float) -> float:
+    if peak <= 0:
+        return 0.0
+    at_peaks = [flags for flags in (samples == peak, samples == -peak) if np.count_nonzero(flags) >= _MIN_RUN]
+    if peak < _FULL_SCALE and not at_peaks:
+        return 0.0
+    is_clipped = np.abs(samples) >= _FULL_SCALE
+    for flags in at_peaks:
+        is_clipped |= _in_runs(flags)
     return float(is_clipped.mean())
 
 
@@ -87,10 +98,9 @@ def _in_runs(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return kept
 
 
-def _spectral(waveform: Waveform) -> tuple[float, float]:
-    """Centroid and bandwidth in Hz of the mean power spectrum of the mono mix."""
-    spectrum = _mean_spectrum(waveform.to_mono().samples[0])
-    hz = np.arange(len(spectrum)) * (waveform.sample_rate_hz / _FFT_SIZE)
+def _spectral(spectrum: NDArray[np.floating], sample_rate_hz: int) -> tuple[float, float]:
+    """Centroid and bandwidth in Hz of a mean power spectrum [K]."""
+    hz = np.linspace(0.0, sample_rate_hz / 2, len(spectrum))
     total = float(spectrum.sum())
     if total <= 0:
         return 0.0, 0.0

@@ -170,14 +170,17 @@ class DatasetItem(Base, Timestamps):
     dataset_id: Mapped[str] = mapped_column(_Id, ForeignKey("datasets.id"), primary_key=True)
     item_id: Mapped[str] = mapped_column(_Id, ForeignKey("items.id"), primary_key=True)
     shard_id: Mapped[str] = mapped_column(_Id)
+    removed_generation: Mapped[int | None] = mapped_column(Integer)
     state: Mapped[str] = mapped_column(String(16), default="queued")
     error_class: Mapped[str | None] = mapped_column(String(48))
     error: Mapped[str | None]
     num_segments: Mapped[int] = mapped_column(Integer, default=0)
     duration_s: Mapped[float] = mapped_column(default=0.0)
+    descriptors: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     __table_args__ = (
         Index("ix_dataset_items_state", "dataset_id", "state"),
         Index("ix_dataset_items_shard", "shard_id"),
+        Index("ix_dataset_items_item", "item_id"),
     )
 
 
@@ -188,16 +191,73 @@ class Shard(Base, Timestamps):
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     dataset_id: Mapped[str] = mapped_column(_Id, ForeignKey("datasets.id"))
     shard_index: Mapped[int] = mapped_column(Integer)
+    generation: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     state: Mapped[str] = mapped_column(String(16), default="queued")
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     key: Mapped[str | None]
     size_bytes: Mapped[int] = mapped_column(default=0)
     sha256: Mapped[str | None] = mapped_column(String(64))
+    index_sha256: Mapped[str | None] = mapped_column(String(64))
     num_samples: Mapped[int] = mapped_column(Integer, default=0)
     duration_s: Mapped[float] = mapped_column(default=0.0)
     wall_s: Mapped[float] = mapped_column(default=0.0)
     cpu_s: Mapped[float] = mapped_column(default=0.0)
     __table_args__ = (UniqueConstraint("dataset_id", "shard_index"),)
+
+
+class DatasetVersion(Base):
+    """One manifest of a dataset. A run trains on a version; `deleted_at` is when a takedown removed its manifest."""
+
+    __tablename__ = "dataset_versions"
+    manifest_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(_Id, ForeignKey("datasets.id"))
+    key: Mapped[str]
+    num_items: Mapped[int]
+    num_samples: Mapped[int]
+    duration_s: Mapped[float]
+    created_at: Mapped[float]
+    deleted_at: Mapped[float | None]
+    __table_args__ = (Index("ix_dataset_versions_dataset", "dataset_id"),)
+
+
+class VersionShard(Base):
+    """A version names a shard as it was in that generation: with every item that was not removed before it."""
+
+    __tablename__ = "version_shards"
+    manifest_sha256: Mapped[str] = mapped_column(
+        String(64), ForeignKey("dataset_versions.manifest_sha256"), primary_key=True
+    )
+    shard_id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    generation: Mapped[int] = mapped_column(Integer)
+    __table_args__ = (Index("ix_version_shards_shard", "shard_id"),)
+
+
+class Tombstone(Base):
+    """A source (`url:…`, `youtube:…`) or content (`sha256:…`) that was taken down and is never taken again."""
+
+    __tablename__ = "tombstones"
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    reason: Mapped[str]
+    created_at: Mapped[float]
+
+
+class DoomedObject(Base):
+    """An object that must go: at once when it is due, else when its dataset has a manifest that does not name it."""
+
+    __tablename__ = "doomed_objects"
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    owner_id: Mapped[str] = mapped_column(_Id)
+    is_due: Mapped[bool]
+    created_at: Mapped[float]
+    __table_args__ = (Index("ix_doomed_objects_owner", "owner_id"),)
+
+
+class OrphanMark(Base):
+    """An object that nothing named when the collector passed; the next pass but a day later deletes it."""
+
+    __tablename__ = "orphan_marks"
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    marked_at: Mapped[float]
 
 
 class Job(Base, Timestamps):
@@ -239,6 +299,7 @@ class Run(Base, Timestamps):
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     recipe: Mapped[str] = mapped_column(String(64))
     dataset_id: Mapped[str] = mapped_column(_Id, ForeignKey("datasets.id"))
+    manifest_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
     overrides: Mapped[dict[str, Any]]
     state: Mapped[str] = mapped_column(String(16), default="queued")
     attempt: Mapped[int] = mapped_column(Integer, default=0)

@@ -6,15 +6,15 @@ otherwise. `tests/numerics/test_descriptors.py` compares every value with libros
 Shape letters: N samples, T frames, K frequency bins, F mel bands.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from audiofoundation.features.mel import Float32, MelConfig, hann_window, mel_filters
+from audiofoundation.features.mel import Float32, MelConfig, apply_filters, hann_window
 from audiofoundation.features.rhythm import estimate_tempo, measure_harmonic_ratio
 
 Float64 = NDArray[np.float64]
@@ -57,6 +57,11 @@ class Descriptors:
     tempo_bpm: float | None = None
     harmonic_ratio: float | None = None
 
+    def rounded(self) -> "Descriptors":
+        """Return the same to six digits, which is more than they mean and a third of the text."""
+        values = {name: _rounded(value) for name, value in asdict(self).items()}
+        return Descriptors(**values)  # type: ignore[arg-type]
+
 
 def describe(samples: Float32, sample_rate_hz: int, *, has_rhythm: bool = True) -> Descriptors:
     """Describe a mono recording.
@@ -76,7 +81,7 @@ def describe(samples: Float32, sample_rate_hz: int, *, has_rhythm: bool = True) 
     for block_TN in _frames(samples):
         magnitudes_TK = magnitudes_of(block_TN, sample_rate_hz)
         shapes.append(spectral_shape(magnitudes_TK, sample_rate_hz))
-        bands_db.append(mel_decibels(magnitudes_TK, sample_rate_hz))
+        bands_db.append(mel_decibels(np.square(magnitudes_TK), sample_rate_hz))
     centroid_hz, bandwidth_hz, rolloff_hz = np.concatenate(shapes).mean(axis=0)
     bands_db_TF = limit_range(np.concatenate(bands_db))
     mfcc_TC = cepstrum(bands_db_TF)
@@ -92,6 +97,64 @@ def describe(samples: Float32, sample_rate_hz: int, *, has_rhythm: bool = True) 
         mfcc_std=tuple(mfcc_TC.std(axis=0).tolist()),
         tempo_bpm=estimate_tempo(bands_db_TF, sample_rate_hz / HOP_LENGTH) if has_rhythm else None,
         harmonic_ratio=measure_harmonic_ratio(magnitudes) if has_rhythm else None,
+    )
+
+
+def describe_briefly(samples: Float32, sample_rate_hz: int) -> tuple[Descriptors, Float32]:
+    """Describe a mono piece [N] from frames that do not overlap: a quarter of the work, no rhythm.
+
+    Returns:
+        The descriptors, and the mean power spectrum [K] of the frames. What remains after the last whole
+        frame is left out, and a piece without one is filled up with zeros.
+
+    Raises:
+        ValueError: as `describe`.
+    """
+    if samples.ndim != 1 or not samples.size:
+        raise ValueError(f"expected mono samples [N], got shape {samples.shape}")
+    duration_s = samples.size / sample_rate_hz
+    if samples.size < FRAME_LENGTH:
+        samples = np.pad(samples, (0, FRAME_LENGTH - samples.size))
+    frames_TN = samples[: samples.size // FRAME_LENGTH * FRAME_LENGTH].reshape(-1, FRAME_LENGTH)
+    magnitudes_TK = magnitudes_of(frames_TN, sample_rate_hz)
+    centroid_hz, bandwidth_hz, rolloff_hz = spectral_shape(magnitudes_TK, sample_rate_hz).mean(axis=0)
+    power_TK = np.square(magnitudes_TK)
+    mfcc_TC = cepstrum(limit_range(mel_decibels(power_TK, sample_rate_hz)))
+    is_negative = frames_TN < -_ZERO
+    found = Descriptors(
+        duration_s=duration_s,
+        spectral_centroid_hz=float(centroid_hz),
+        spectral_bandwidth_hz=float(bandwidth_hz),
+        spectral_rolloff_hz=float(rolloff_hz),
+        zero_crossing_rate=np.count_nonzero(is_negative[:, 1:] != is_negative[:, :-1]) / frames_TN.size,
+        rms=float(np.sqrt(np.einsum("ij,ij->i", frames_TN, frames_TN) / FRAME_LENGTH).mean()),
+        mfcc_mean=tuple(mfcc_TC.mean(axis=0).tolist()),
+        mfcc_std=tuple(mfcc_TC.std(axis=0).tolist()),
+    )
+    return found, power_TK.mean(axis=0)
+
+
+def combine(parts: Sequence[Descriptors]) -> Descriptors:
+    """Describe the recording that the parts make up, each counted by its duration; without rhythm.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not parts:
+        raise ValueError("there are no parts to combine")
+    weights = np.array([part.duration_s for part in parts])
+    weights /= weights.sum()
+    means = weights @ np.array([part.mfcc_mean for part in parts])
+    squares = weights @ np.array([np.square(part.mfcc_mean) + np.square(part.mfcc_std) for part in parts])
+    return Descriptors(
+        duration_s=sum(part.duration_s for part in parts),
+        spectral_centroid_hz=float(weights @ [part.spectral_centroid_hz for part in parts]),
+        spectral_bandwidth_hz=float(weights @ [part.spectral_bandwidth_hz for part in parts]),
+        spectral_rolloff_hz=float(weights @ [part.spectral_rolloff_hz for part in parts]),
+        zero_crossing_rate=float(weights @ [part.zero_crossing_rate for part in parts]),
+        rms=float(weights @ [part.rms for part in parts]),
+        mfcc_mean=tuple(means.tolist()),
+        mfcc_std=tuple(np.sqrt(np.maximum(0.0, squares - means**2)).tolist()),
     )
 
 
@@ -121,18 +184,20 @@ def spectral_shape(magnitudes_TK: Float32, sample_rate_hz: int) -> Float64:
     """Return centroid, bandwidth and roll-off in Hz of each frame [T, 3]; zeros for silence."""
     num_bins = magnitudes_TK.shape[1]
     place = np.linspace(0.0, 1.0, num_bins)
-    moments = magnitudes_TK.astype(np.float64) @ np.stack([np.ones(num_bins), place, place**2], axis=1)
-    total = np.where(moments[:, :1] < np.finfo(np.float32).tiny, 1.0, moments[:, :1])
-    mean, mean_square = (moments[:, 1:] / total).T
-    bandwidth = np.sqrt(np.maximum(0.0, mean_square - mean**2))
+    powers = np.stack([np.ones(num_bins), place, place**2], axis=1).astype(np.float32)
+    total, first, second = (magnitudes_TK @ powers).astype(np.float64).T
+    total[total < np.finfo(np.float32).tiny] = 1.0
+    mean = first / total
+    bandwidth = np.sqrt(np.maximum(0.0, second / total - mean**2))
     risen_TK = np.cumsum(magnitudes_TK, axis=1)
     rolloff = place[(risen_TK < np.float32(_ROLLOFF_SHARE) * risen_TK[:, -1:]).sum(axis=1)]
     return np.stack([mean, bandwidth, rolloff], axis=1) * (sample_rate_hz / 2)
 
 
-def mel_decibels(magnitudes_TK: Float32, sample_rate_hz: int) -> Float32:
+def mel_decibels(power_TK: Float32, sample_rate_hz: int) -> Float32:
     """Return the powers of 128 mel bands in decibels [T, F], not below -100."""
-    power_TF = magnitudes_TK**2 @ mel_filters(_bands_config(sample_rate_hz)).T
+    power_TF = np.empty((len(power_TK), _NUM_BANDS), np.float32)
+    apply_filters(power_TK, _bands_config(sample_rate_hz), out=power_TF)
     np.maximum(power_TF, np.float32(_SMALLEST_POWER), out=power_TF)
     np.log10(power_TF, out=power_TF)
     power_TF *= np.float32(10)
@@ -149,6 +214,12 @@ def cepstrum(bands_db_TF: Float32) -> Float32:
     """Return 13 cepstral coefficients per frame [T, 13]."""
     coefficients: Float32 = scipy.fft.dct(bands_db_TF, type=2, axis=-1, norm="ortho")[:, :NUM_MFCC]
     return coefficients
+
+
+def _rounded(value: float | tuple[float, ...] | None) -> float | tuple[float, ...] | None:
+    if isinstance(value, tuple):
+        return tuple(float(f"{one:.6g}") for one in value)
+    return None if value is None else float(f"{value:.6g}")
 
 
 @lru_cache(maxsize=8)

@@ -12,6 +12,7 @@ from audiofoundation.audio.quality import measure_quality
 from audiofoundation.audio.sandbox.client import ChildKilled
 from audiofoundation.audio.waveform import Waveform
 from audiofoundation.errors import Overloaded
+from audiofoundation.features.descriptors import describe_briefly
 from audiofoundation.identifiers import AssetId, ItemId, Sha256
 from audiofoundation.preprocessing.levels import LevelMeter, Levels
 from audiofoundation.preprocessing.options import DatasetOptions
@@ -22,6 +23,7 @@ from audiofoundation.shards.sample import Sample, SampleMeta, sample_key
 LIMITS = DecodeLimits(max_duration_s=4 * 3600.0, max_bytes=4 << 30, wall_s=700, cpu_s=600)
 _NUM_TRIES = 3
 _INT16_SCALE = 32767.0
+_BINS_OF_OFFSET = 2  # where a constant offset shows under the window
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,9 @@ def _to_sample(
 ) -> Sample:
     config = options.mel
     num_samples = segment.samples.size
+    descriptors, power_spectrum = describe_briefly(segment.samples, config.sample_rate_hz)
+    power_spectrum[:_BINS_OF_OFFSET] = 0.0
+    waveform = Waveform(segment.samples[None], config.sample_rate_hz)
     meta = SampleMeta(
         item_id=recording.item_id,
         asset_id=recording.asset_id,
@@ -93,10 +98,11 @@ def _to_sample(
         loudness_lufs=levels.loudness_lufs if np.isfinite(levels.loudness_lufs) else None,
         mel_preset=config.name,
         mel_fingerprint=config.fingerprint,
-        quality=measure_quality(Waveform(segment.samples[None], config.sample_rate_hz)),
+        quality=measure_quality(waveform, power_spectrum=power_spectrum),
+        descriptors=descriptors.rounded(),
     )
-    waveform = to_int16(segment.samples) if options.include_waveform else None
-    return Sample(sample_key(recording.item_id, segment.index), segment.mel_TF, meta, waveform)
+    stored = to_int16(segment.samples) if options.include_waveform else None
+    return Sample(sample_key(recording.item_id, segment.index), segment.mel_TF, meta, stored)
 
 
 def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:

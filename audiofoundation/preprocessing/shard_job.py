@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import structlog
@@ -20,6 +20,7 @@ from audiofoundation.errors import (
     ObjectNotFound,
     PayloadTooLarge,
 )
+from audiofoundation.features.descriptors import Descriptors, combine
 from audiofoundation.identifiers import AssetId, DatasetId, ItemId, Sha256
 from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import UnitOfWork
@@ -59,6 +60,7 @@ class ItemOutcome:
     num_audio_samples: int = 0
     error_class: str | None = None
     error: str | None = None
+    descriptors: Descriptors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +135,15 @@ class ShardPreprocess:
         """Write the segments of one recording; one that cannot be read is reported and left out."""
         path = directory / "original"
         num_segments = num_audio_samples = 0
+        parts: list[Descriptors] = []
         try:
             self.store.get_to_file(recording.key, path, sha256=recording.asset_sha256)
             for sample in cut_recording(path, recording, shard.options, work_dir=directory):
                 writer.write(sample)
                 num_segments += 1
                 num_audio_samples += sample.meta.num_samples
+                if sample.meta.descriptors is not None:
+                    parts.append(sample.meta.descriptors)
         except _ITEM_ERRORS as error:
             if num_segments:
                 raise  # half a recording is in the shard: the whole shard is made again
@@ -155,7 +160,13 @@ class ShardPreprocess:
                 error_class="too_short",
                 error="the recording is silent or shorter than the shortest segment",
             )
-        return ItemOutcome(recording.item_id, DatasetItemState.DONE, num_segments, num_audio_samples)
+        return ItemOutcome(
+            recording.item_id,
+            DatasetItemState.DONE,
+            num_segments,
+            num_audio_samples,
+            descriptors=combine(parts).rounded(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +208,7 @@ def _committed(
                     error=outcome.error,
                     num_segments=outcome.num_segments,
                     duration_s=outcome.num_audio_samples / rate_hz,
+                    descriptors=None if outcome.descriptors is None else asdict(outcome.descriptors),
                     updated_at=time.time(),
                 )
             )

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from audiofoundation.audio.quality import QualityMeasures
+from audiofoundation.features.descriptors import Descriptors
 from audiofoundation.identifiers import AssetId, ItemId, Sha256
 
 Float16 = NDArray[np.float16]
@@ -30,6 +31,7 @@ class SampleMeta(BaseModel):
         mel_preset: the preset's name.
         mel_fingerprint: the preset's fingerprint.
         quality: measures of the segment as it is stored.
+        descriptors: its timbre, from frames that do not overlap.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -47,6 +49,7 @@ class SampleMeta(BaseModel):
     mel_preset: str
     mel_fingerprint: str
     quality: QualityMeasures | None = None
+    descriptors: Descriptors | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from audiofoundation.features.descriptors import Descriptors
 from audiofoundation.preprocessing.options import DEFAULT_LUFS, DEFAULT_MIN_SEGMENT_S, DEFAULT_PRESET, DEFAULT_SEGMENT_S
 
 _Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -51,6 +52,7 @@ class DatasetItemOut(BaseModel):
     error: str | None
     num_segments: int
     duration_s: float
+    descriptors: Descriptors | None
 
 
 class DatasetItemPageOut(BaseModel):

@@ -66,6 +66,11 @@ def test_a_collection_becomes_a_dataset_that_can_be_read(plane: DataPlane) -> No
         assert sample.meta.quality is not None
         assert sample.waveform is not None
         assert sample.mel_TF.shape == (sample.waveform.size // config.hop_length, config.num_bands)
+    for item in plane.get(f"/v1/datasets/{found['dataset']}/items?state=done")["items"]:
+        own = [s.meta.descriptors for s in samples if s.meta.item_id == item["item_id"] and s.meta.descriptors]
+        assert len(own) == item["num_segments"]
+        centroids = [part.spectral_centroid_hz for part in own]
+        assert min(centroids) <= item["descriptors"]["spectral_centroid_hz"] <= max(centroids)
 
 
 def test_mel_and_waveform_of_a_sample_belong_together(plane: DataPlane) -> None:

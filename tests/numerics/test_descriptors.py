@@ -6,7 +6,7 @@ import pytest
 from librosa.effects import hpss
 from numpy.typing import NDArray
 
-from audiofoundation.features.descriptors import Descriptors, describe, measure_custom
+from audiofoundation.features.descriptors import Descriptors, combine, describe, describe_briefly, measure_custom
 
 Wave = NDArray[np.float32]
 
@@ -83,3 +83,27 @@ def test_custom_features_must_be_finite_numbers() -> None:
         measure_custom(wave, 24000, {"bad": lambda *_: float("nan")})
     with pytest.raises(ValueError, match="mono"):
         describe(np.zeros((2, 5), np.float32), 24000)
+
+
+def test_brief_parts_add_up_to_about_the_whole() -> None:
+    wave = band_like(12, 24000)
+    parts = [describe_briefly(wave[start : start + 72000], 24000)[0] for start in range(0, wave.size, 72000)]
+    whole, brief = describe(wave, 24000, has_rhythm=False), combine(parts)
+    assert brief.duration_s == pytest.approx(whole.duration_s)
+    for name in ("spectral_centroid_hz", "spectral_bandwidth_hz", "spectral_rolloff_hz", "zero_crossing_rate", "rms"):
+        # A fourth of the frames: an estimate of the same means.
+        assert getattr(brief, name) == pytest.approx(getattr(whole, name), rel=0.1), name
+    np.testing.assert_allclose(brief.mfcc_mean[1:], whole.mfcc_mean[1:], atol=6)
+    one, other = parts[0], parts[1]
+    both = combine([one, other])
+    mean = np.mean([one.mfcc_mean, other.mfcc_mean], axis=0)
+    square = np.mean([np.square(p.mfcc_mean) + np.square(p.mfcc_std) for p in (one, other)], axis=0)
+    np.testing.assert_allclose(both.mfcc_std, np.sqrt(square - mean**2), rtol=1e-9)
+
+
+def test_a_brief_description_of_a_scrap_is_finite_and_comes_with_its_spectrum() -> None:
+    found, power = describe_briefly(np.full(10, 0.5, np.float32), 24000)
+    assert found.duration_s == pytest.approx(10 / 24000)
+    assert power.shape == (1025,)
+    assert all(np.isfinite(value).all() for value in (power, found.mfcc_mean, found.mfcc_std))
+    assert found.rounded().rms == pytest.approx(found.rms, rel=1e-5)
