@@ -78,6 +78,7 @@ class FetchSettings(_Block):
     max_bytes: int = 2 << 30
     timeout_s: float = 30.0
     license_policy: str = "cc-only"
+    yandex_token: SecretStr | None = Field(default=None, description="the user's own, for Yandex Music")
     license_policy_by: str = Field(default="", max_length=128, description="who decided it; the system user if empty")
     owned_channels: Annotated[tuple[str, ...], NoDecode] = ()
     identities: tuple[EgressIdentity, ...] = Field(default=(EgressIdentity(),), min_length=1)

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from audiofoundation.identifiers import sha256_of
+from audiofoundation.ingestion.expand_job import DiscoveryExpand
 from audiofoundation.ingestion.item_job import ItemIngest
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.queue import JobQueue
@@ -46,6 +47,7 @@ class DataPlane:
     queue: JobQueue
     store: ObjectStore
     ingest: ItemIngest
+    expand: DiscoveryExpand
     shards: ShardPreprocess
     commit: DatasetCommit
     settings: Settings
@@ -53,6 +55,7 @@ class DataPlane:
     @property
     def handlers(self) -> Mapping[JobKind, HandlerSpec]:
         return {
+            JobKind.INGEST_EXPAND: HandlerSpec(self.expand, self.expand.on_failure),
             JobKind.INGEST_ITEM: HandlerSpec(self.ingest, self.ingest.on_failure),
             JobKind.PREPROCESS_SHARD: HandlerSpec(self.shards, self.shards.on_failure),
             JobKind.PREPROCESS_COMMIT: HandlerSpec(self.commit, self.commit.on_failure),
@@ -96,8 +99,9 @@ def create_data_plane(engine: Engine, store: ObjectStore, settings: Settings) ->
     app.include_router(preprocess_routes.create_router(preprocess_wiring.Container(queue, num_workers=2)))
     client = TestClient(app, headers={"Authorization": f"Bearer {KEY}"})
     ingest = ItemIngest(engine, store, settings.fetch, settings.data_dir / "ingest", settings.jobs)
+    expand = DiscoveryExpand(queue, settings.fetch, settings.jobs, settings.data_dir / "expand")
     shards = ShardPreprocess(engine, store, settings.data_dir / "preprocess")
-    return DataPlane(client, queue, store, ingest, shards, DatasetCommit(engine, store), settings)
+    return DataPlane(client, queue, store, ingest, expand, shards, DatasetCommit(engine, store), settings)
 
 
 def data_plane_settings(data_dir: Path, fetch: FetchSettings = LOOPBACK) -> Settings:
@@ -137,7 +141,12 @@ def serving_files(server: FileServer) -> Iterator[FileServer]:
         def do_GET(self) -> None:
             server.asked.append(self.path)
             body = server.files.get(self.path)
+            if body is not None and self.headers.get("If-None-Match", "") == f'"{sha256_of(body)}"':
+                self.send_response(304)
+                self.end_headers()
+                return
             self.send_response(404 if body is None else 200)
+            self.send_header("ETag", f'"{sha256_of(body or b"")}"')
             for name, value in server.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body or b"")))

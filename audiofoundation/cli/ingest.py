@@ -1,35 +1,40 @@
 """`audiofoundation ingest`: recordings and addresses into a collection."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
-from audiofoundation.cli.output import (
-    EXIT_FAILURE,
-    JsonOption,
-    create_progress,
-    print_json,
-    print_line,
-    print_table,
-)
-from audiofoundation.cli.source_lists import JsonLine, Sources, in_batches, sort_sources
+from audiofoundation.cli.ingest_report import discoveries_of, first_failures, report
+from audiofoundation.cli.output import EXIT_FAILURE, JsonOption, create_progress
+from audiofoundation.cli.source_lists import PlacedLine, Sources, in_batches, sort_sources
 from audiofoundation.cli.uploads import Tally, Uploader
 from audiofoundation.ingestion.states import OUR_CLASSES, PENDING_STATES
 
-_HELP = """Add recordings to a collection: files, folders, URLs, YouTube addresses, or lists of them.
+_HELP = """Add recordings to a collection: files, folders, URLs, YouTube addresses, feeds, or lists of them.
 
 Local files are uploaded; what the platform has already is not sent again. Lists are txt (one address a
-line), csv, tsv (a column `url`) or jsonl, with title, channel, license and duration where they are known.
+line), csv, tsv, jsonl (each also as .gz) or parquet, with columns url, title, channel, license and duration
+where they are known.
+
+What names many recordings is expanded by the platform: ytsearchN:words, YouTube playlists and channels,
+podcast feeds (URLs that end in .rss or .xml, or feed:URL), lists on the web (URLs that end like a list, or
+list:URL) and Yandex Music albums, artists and playlists (with AF_FETCH__YANDEX_TOKEN). Expanding again adds
+what is new.
+
 The policy (open licence, 30 s to 60 min) judges what is crawled; --policy applies it to local files too.
+--plan expands as well, since no bytes of recordings are fetched for that, and waits for it.
 
 Examples:
 
   audiofoundation ingest recordings/ --collection mine --wait
 
   audiofoundation ingest urls.txt --collection web --plan
+
+  audiofoundation ingest 'ytsearch50:field recording rain' https://example.com/feed.xml --collection web
 """
 _BATCH_LINES = 10_000
 _MAX_LINE = 4096
@@ -65,8 +70,10 @@ def ingest(
     found = sort_sources(sources)
     with PlatformClient(url, data_dir=data_dir) as client:
         tally, progress = _run(client, found, order)
-    _report(tally, progress, is_json=is_json)
-    if any(count for name, count in progress["error_classes"].items() if name in OUR_CLASSES):
+        failures = first_failures(client, progress, tally.discoveries)
+    report(tally, progress, failures, is_json=is_json)
+    is_ours = any(count for name, count in progress["error_classes"].items() if name in OUR_CLASSES)
+    if is_ours or any(failure.is_discovery for failure in failures):
         raise typer.Exit(EXIT_FAILURE)
 
 
@@ -85,72 +92,67 @@ def _run(client: PlatformClient, found: Sources, order: IngestOrder) -> tuple[Ta
         uploader = Uploader(client, collection_id, order.is_plan, lambda: progress.advance(uploading))
         uploader.upload(files, tally)
     if order.is_waiting:
-        return tally, wait_until_settled(client, collection_id)
-    return tally, client.get(f"/v1/collections/{collection_id}")
+        progress_now = wait_until_settled(client, collection_id)
+    elif order.is_plan and tally.discoveries:
+        progress_now = wait_until_expanded(client, collection_id)
+    else:
+        progress_now = client.get(f"/v1/collections/{collection_id}")
+    tally.num_added += sum(found["num_added"] for found in discoveries_of(client, collection_id, tally.discoveries))
+    return tally, progress_now
 
 
 def _add_lines(
-    client: PlatformClient, collection_id: str, batch: list[JsonLine], order: IngestOrder, tally: Tally
+    client: PlatformClient, collection_id: str, batch: list[PlacedLine], order: IngestOrder, tally: Tally
 ) -> None:
-    short = [line for line in batch if len(line if isinstance(line, str) else str(line["source"])) <= _MAX_LINE]
+    short = [line for line in batch if _length_of(line) <= _MAX_LINE]
     if len(short) < len(batch):
         tally.reject("too_long", len(batch) - len(short))
-    answer = client.post(f"/v1/collections/{collection_id}/items", body={"sources": short, "plan": order.is_plan})
+    body = {"sources": [line.value for line in short], "plan": order.is_plan}
+    answer = client.post(f"/v1/collections/{collection_id}/items", body=body)
     tally.num_added += answer["added"]
     tally.num_duplicates += answer["duplicates"]
+    tally.discoveries.update(answer["discoveries"])
     rejected = dict(answer["rejected"])
     if answer["missing"]:  # the list names hashes of files that the platform does not have
         rejected["not_uploaded"] = len(answer["missing"])
     for name, count in rejected.items():
         tally.reject(name, count)
+    for example in answer["examples"]:
+        tally.explain(f"{short[example['index']].place}{example['message']}")
+
+
+def _length_of(line: PlacedLine) -> int:
+    return len(line.value if isinstance(line.value, str) else str(line.value["source"]))
 
 
 def wait_until_settled(client: PlatformClient, collection: str) -> dict[str, Any]:
-    """Return the collection's counts once nothing in it is waiting or being fetched."""
+    """Return the collection's counts once nothing in it is waiting, being expanded or being fetched."""
+    return _wait(client, collection, "ingesting", num_pending_of)
+
+
+def wait_until_expanded(client: PlatformClient, collection: str) -> dict[str, Any]:
+    """Return the collection's counts once all of its searches, channels, feeds and lists are expanded."""
+    return _wait(client, collection, "expanding", _num_expanding)
+
+
+def _wait(
+    client: PlatformClient, collection: str, what: str, count_pending: Callable[[dict[str, Any]], int]
+) -> dict[str, Any]:
     with create_progress() as progress:
-        task = progress.add_task("ingesting", total=None)
+        task = progress.add_task(what, total=None)
         while True:
             found = client.get(f"/v1/collections/{collection}")
-            num_pending = num_pending_of(found)
-            progress.update(task, total=found["items"], completed=found["items"] - num_pending)
-            if not num_pending:
+            if not (num_pending := count_pending(found)):
                 return found
+            total = found["items"] + sum(found["discoveries"].values())
+            progress.update(task, total=total, completed=max(total - num_pending, 0))
             time.sleep(_POLL_S)
 
 
 def num_pending_of(collection: dict[str, Any]) -> int:
-    """How many items of a collection are not settled."""
-    return sum(int(collection["states"].get(state, 0)) for state in PENDING_STATES)
+    """How many items and discoveries of a collection are not settled."""
+    return sum(int(collection["states"].get(state, 0)) for state in PENDING_STATES) + _num_expanding(collection)
 
 
-def _report(tally: Tally, progress: dict[str, Any], *, is_json: bool) -> None:
-    if is_json:
-        print_json(
-            {
-                "collection": progress["id"],
-                "added": tally.num_added,
-                "duplicates": tally.num_duplicates,
-                "rejected": tally.rejected,
-                "states": progress["states"],
-                "eta_s": progress["eta_s"],
-            }
-        )
-        return
-    rejected = sum(tally.rejected.values())
-    print_line(
-        f"{progress['name']} ({progress['id']}): {tally.num_added} added, {tally.num_duplicates} there already, "
-        f"{rejected} lines rejected"
-    )
-    rows: list[tuple[str, str, int]] = [("line rejected", name, n) for name, n in sorted(tally.rejected.items())]
-    rows += [("item " + state, "", n) for state, n in sorted(progress["states"].items())]
-    rows += [("", name, n) for name, n in sorted(progress["error_classes"].items())]
-    print_table(("state", "reason", "count"), rows)
-    if progress["eta_s"]:
-        print_line(f"about {_readable_s(progress['eta_s'])} until nothing waits")
-
-
-def _readable_s(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+def _num_expanding(collection: dict[str, Any]) -> int:
+    return int(collection["discoveries"].get("queued", 0))

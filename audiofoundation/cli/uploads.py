@@ -14,19 +14,28 @@ from audiofoundation.identifiers import sha256_of_stream
 _PARALLEL = 3
 _BATCH_FILES = 60
 _MAX_NAME = 200
+_MAX_EXPLAINED = 10
 
 
 @dataclass(slots=True)
 class Tally:
-    """What adding sources did so far."""
+    """What adding sources did so far; `discoveries` are ids of what the platform expands."""
 
     num_added: int = 0
     num_duplicates: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
+    discoveries: set[str] = field(default_factory=set)
+    num_explained: int = 0
 
     def reject(self, name: str, count: int = 1) -> None:
         """Count lines or files that became no item."""
         self.rejected[name] = self.rejected.get(name, 0) + count
+
+    def explain(self, message: str) -> None:
+        """Say on stderr why a line was rejected; after ten of them, the counts say enough."""
+        self.num_explained += 1
+        if self.num_explained <= _MAX_EXPLAINED:
+            note(message)
 
 
 @dataclass(frozen=True, slots=True)

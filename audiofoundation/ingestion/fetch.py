@@ -199,7 +199,7 @@ class _Transfer:
 
     def receive(self, response: CheckedResponse) -> FetchResult:
         host = response.address.host
-        _check_status(response.status, host, response.headers)
+        check_status(response.status, host, response.headers)
         if self._budget.is_crawl:
             _check_robots(response.headers, host)
         if response.headers.get("content-encoding", "identity").lower() != "identity":
@@ -236,7 +236,8 @@ def _validator(headers: Mapping[str, str]) -> str:
     return etag if etag and not etag.startswith("W/") else headers.get("last-modified", "")
 
 
-def _check_status(status: int, host: str, headers: Mapping[str, str]) -> None:
+def check_status(status: int, host: str, headers: Mapping[str, str]) -> None:
+    """Raise FetchRefused, FetchFailed or RateLimited unless the answer brings what was asked for."""
     if status in (200, 206):
         return
     if status == 429:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from audiofoundation.catalog.tables import Collection, Item, ItemCount
 from audiofoundation.errors import InvalidRequest
+from audiofoundation.ingestion.discoveries import count_discoveries
 from audiofoundation.ingestion.source import SourceKind
 from audiofoundation.ingestion.states import PENDING_STATES, ItemState
 from audiofoundation.ingestion.time_left import time_left_s
@@ -24,6 +25,7 @@ class CollectionProgress:
     Attributes:
         states: items by state.
         error_classes: items that were not taken, by class.
+        discoveries: searches, channels, feeds and lists by state.
         eta_s: estimated seconds until nothing waits any more; 0 when nothing does.
     """
 
@@ -33,6 +35,7 @@ class CollectionProgress:
     num_items: int
     states: Mapping[str, int]
     error_classes: Mapping[str, int]
+    discoveries: Mapping[str, int]
     eta_s: float
 
 
@@ -61,8 +64,10 @@ def collection_progress(session: Session, collection: Collection, *, fetch: Fetc
         if state in PENDING_STATES:
             pending[SourceKind(kind)] += count
     eta_s = time_left_s(session, pending, settings=fetch)
+    discoveries = count_discoveries(session, collection.id)
+    total = sum(states.values())
     return CollectionProgress(
-        collection.id, collection.name, collection.policy, sum(states.values()), states, classes, eta_s
+        collection.id, collection.name, collection.policy, total, states, classes, discoveries, eta_s
     )
 
 

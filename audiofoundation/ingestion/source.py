@@ -14,7 +14,7 @@ from audiofoundation.ingestion.web_address import parse_web_address
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_YOUTUBE_HOSTS = frozenset(
+YOUTUBE_HOSTS = frozenset(
     {"youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "www.youtube-nocookie.com"}
 )
 _PATHS_WITH_ID = ("shorts", "live", "embed", "v", "e")
@@ -67,6 +67,17 @@ class Source:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class SourceLine:
+    """One line of a list, with what the list itself says of it."""
+
+    text: str
+    title: str | None = None
+    channel: str | None = None
+    license: str | None = None
+    duration_s: float | None = None
+
+
 def parse_source(line: str) -> Source:
     """Return what the line names.
 
@@ -116,7 +127,7 @@ def _video_id_of(text: str) -> str | None:
     segments = parts.path.split("/")[1:]
     if host == "youtu.be":
         return segments[0] if segments else ""
-    if host not in _YOUTUBE_HOSTS:
+    if host not in YOUTUBE_HOSTS:
         return None
     if segments[:1] == ["watch"]:
         return parse_qs(parts.query).get("v", [""])[0]

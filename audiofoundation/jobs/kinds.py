@@ -9,6 +9,7 @@ class JobKind(StrEnum):
     """What a job does. The value is stored in the catalog."""
 
     INGEST_ITEM = "ingest.item"
+    INGEST_EXPAND = "ingest.expand"
     PREPROCESS_SHARD = "preprocess.shard"
     PREPROCESS_COMMIT = "preprocess.commit"
     TRAIN_RUN = "train.run"
@@ -31,6 +32,7 @@ TERMINAL_STATES = frozenset({JobState.DONE, JobState.FAILED, JobState.DEAD, JobS
 QUEUE_OF: Mapping[JobKind, str] = MappingProxyType(
     {
         JobKind.INGEST_ITEM: "ingest",
+        JobKind.INGEST_EXPAND: "ingest",
         JobKind.PREPROCESS_SHARD: "preprocess.cpu",
         JobKind.PREPROCESS_COMMIT: "preprocess.cpu",
         JobKind.TRAIN_RUN: "train",

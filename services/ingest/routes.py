@@ -8,22 +8,27 @@ from fastapi.concurrency import run_in_threadpool
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.identifiers import ItemId, Sha256
 from audiofoundation.ingestion.catalog_items import (
-    SourceLine,
+    AddedItems,
     add_items,
     add_upload,
     ensure_collection,
     get_collection,
 )
+from audiofoundation.ingestion.discoveries import discovery_page
+from audiofoundation.ingestion.parsed_lines import parse_lines
 from audiofoundation.ingestion.progress import CollectionProgress, collection_progress, item_page
-from audiofoundation.ingestion.source import parse_source
+from audiofoundation.ingestion.source import SourceLine, parse_source
 from audiofoundation.storage.keys import raw_key
 from services.ingest.schemas import (
     CollectionIn,
     CollectionOut,
+    DiscoveryOut,
+    DiscoveryPageOut,
     ItemOut,
     ItemPageOut,
     ItemsAdded,
     ItemsIn,
+    LineRejected,
     SourceIn,
     Text,
     UploadStored,
@@ -36,6 +41,7 @@ def create_router(container: Container) -> APIRouter:
     """Return the routes under /v1/collections."""
     router = APIRouter(prefix="/v1/collections", tags=["ingest"])
     _add_collection_routes(router, container)
+    _add_discovery_routes(router, container)
     _add_item_routes(router, container)
     return router
 
@@ -53,6 +59,7 @@ def _add_collection_routes(router: APIRouter, container: Container) -> None:
             found = get_collection(session, collection)
             return _to_out(collection_progress(session, found, fetch=container.settings.fetch))
 
+
     @router.get("/{collection}/items", summary="List items, a page at a time")
     def get_items(
         collection: str,
@@ -67,21 +74,27 @@ def _add_collection_routes(router: APIRouter, container: Container) -> None:
             return ItemPageOut(items=items, next_cursor=page.next_cursor)
 
 
+def _add_discovery_routes(router: APIRouter, container: Container) -> None:
+    @router.get("/{collection}/discoveries", summary="List searches, channels, feeds and lists, a page at a time")
+    def get_discoveries(
+        collection: str, cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    ) -> DiscoveryPageOut:
+        with read_session(container.queue.engine) as session:
+            found = get_collection(session, collection)
+            page = discovery_page(session, found.id, cursor=cursor, limit=limit)
+            rows = [DiscoveryOut.model_validate(row, from_attributes=True) for row in page.discoveries]
+            return DiscoveryPageOut(discoveries=rows, next_cursor=page.next_cursor)
+
+
 def _add_item_routes(router: APIRouter, container: Container) -> None:
     @router.post("/{collection}/items", summary="Add sources; what is there already is not added again")
     def post_items(collection: str, body: ItemsIn) -> ItemsAdded:
-        lines = [_to_line(source) for source in body.sources]
+        parsed = parse_lines([_to_line(source) for source in body.sources])
         with container.queue.unit_of_work() as unit:
             found = get_collection(unit.session, collection)
             policy = container.settings.fetch.license_policy
-            added = add_items(unit, found, lines, license_policy=policy, is_plan=body.plan)
-            return ItemsAdded(
-                collection=found.id,
-                added=added.num_added,
-                duplicates=added.num_duplicates,
-                rejected=dict(added.rejected),
-                missing=list(added.missing),
-            )
+            added = add_items(unit, found, parsed, license_policy=policy, is_plan=body.plan)
+            return _to_added(found.id, added)
 
     @router.put("/{collection}/files/{sha256}", summary="Upload the bytes of one file, named by their hash")
     async def put_file(
@@ -105,6 +118,18 @@ def _to_line(source: str | SourceIn) -> SourceLine:
     return SourceLine(source.source, source.title, source.channel, source.license, source.duration_s)
 
 
+def _to_added(collection_id: str, added: AddedItems) -> ItemsAdded:
+    return ItemsAdded(
+        collection=collection_id,
+        added=added.num_added,
+        duplicates=added.num_duplicates,
+        rejected=dict(added.rejected),
+        examples=[LineRejected.model_validate(example, from_attributes=True) for example in added.examples],
+        missing=list(added.missing),
+        discoveries=list(added.discoveries),
+    )
+
+
 def _to_out(progress: CollectionProgress) -> CollectionOut:
     return CollectionOut(
         id=progress.id,
@@ -113,5 +138,6 @@ def _to_out(progress: CollectionProgress) -> CollectionOut:
         items=progress.num_items,
         states=dict(progress.states),
         error_classes=dict(progress.error_classes),
+        discoveries=dict(progress.discoveries),
         eta_s=progress.eta_s,
     )

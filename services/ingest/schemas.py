@@ -37,9 +37,21 @@ class SourceIn(_Input):
 class ItemsIn(_Input):
     sources: Annotated[
         list[Annotated[str, Field(max_length=4096)] | SourceIn],
-        Field(max_length=MAX_SOURCES, description="URLs, `youtube:ID`, or `sha256:HEX` of a file to upload"),
+        Field(
+            max_length=MAX_SOURCES,
+            description="URLs, `youtube:ID`, `sha256:HEX` of a file to upload; what names many of them: "
+            "`ytsearchN:words`, YouTube playlists and channels, `feed:URL`, `list:URL`",
+        ),
     ]
     plan: bool = Field(default=False, description="Write the catalog only; fetch nothing yet")
+
+
+class LineRejected(BaseModel):
+    """One line that became no item."""
+
+    index: int = Field(description="Its place among the sources of the request, from 0")
+    rejection: str
+    message: str
 
 
 class ItemsAdded(BaseModel):
@@ -47,7 +59,9 @@ class ItemsAdded(BaseModel):
     added: int
     duplicates: int
     rejected: dict[str, int] = Field(description="Lines that became no item, by class")
+    examples: list[LineRejected] = Field(description="The first ten of those lines")
     missing: list[str] = Field(description="Hashes whose bytes have to be uploaded")
+    discoveries: list[str] = Field(description="Searches, channels, feeds and lists that are being expanded")
 
 
 class UploadStored(BaseModel):
@@ -63,6 +77,7 @@ class CollectionOut(BaseModel):
     items: int
     states: dict[str, int]
     error_classes: dict[str, int]
+    discoveries: dict[str, int] = Field(description="Searches, channels, feeds and lists, by state")
     eta_s: float = Field(description="Estimated seconds until nothing waits")
 
 
@@ -81,6 +96,27 @@ class ItemOut(BaseModel):
     tool_version: str | None
     retrieved_at: float | None
     asset_id: str | None
+    discovery_id: str | None = Field(description="The search, channel, feed or list that named it")
+    created_at: float
+
+
+class DiscoveryOut(BaseModel):
+    id: str
+    kind: str
+    address: str
+    state: str
+    is_plan: bool
+    num_seen: int = Field(description="Entries read so far")
+    num_added: int = Field(description="New items among them")
+    tool_version: str | None
+    error_class: str | None
+    error: str | None
+    updated_at: float
+
+
+class DiscoveryPageOut(BaseModel):
+    discoveries: list[DiscoveryOut]
+    next_cursor: str | None
 
 
 class ItemPageOut(BaseModel):

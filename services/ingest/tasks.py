@@ -1,8 +1,11 @@
 """The jobs of the ingest service and the worker that runs them."""
 
 from audiofoundation.catalog.engine import create_catalog_engine
+from audiofoundation.ingestion.expand_job import DiscoveryExpand
 from audiofoundation.ingestion.item_job import ItemIngest
+from audiofoundation.jobs.celery_app import CeleryPublisher
 from audiofoundation.jobs.kinds import QUEUE_OF, JobKind
+from audiofoundation.jobs.queue import JobQueue
 from audiofoundation.jobs.runner import HandlerSpec
 from audiofoundation.jobs.worker import run_worker
 from audiofoundation.settings import Settings
@@ -15,8 +18,15 @@ def work(settings: Settings) -> None:
     """Work until SIGTERM."""
     store = ObjectStore(settings.storage)
     store.ensure_bucket()
+    engine = create_catalog_engine(settings.catalog)
+    expand = DiscoveryExpand(
+        queue=JobQueue(engine, CeleryPublisher(settings.queue)),
+        settings=settings.fetch,
+        jobs=settings.jobs,
+        work_dir=settings.data_dir / "work" / "expand",
+    )
     ingest = ItemIngest(
-        engine=create_catalog_engine(settings.catalog),
+        engine=engine,
         store=store,
         settings=settings.fetch,
         jobs=settings.jobs,
@@ -25,6 +35,10 @@ def work(settings: Settings) -> None:
     run_worker(
         settings,
         queues=[QUEUE_OF[JobKind.INGEST_ITEM]],
-        handlers={JobKind.INGEST_ITEM: HandlerSpec(ingest, ingest.on_failure)},
+        # What is still to be found comes before the million items that were.
+        handlers={
+            JobKind.INGEST_EXPAND: HandlerSpec(expand, expand.on_failure),
+            JobKind.INGEST_ITEM: HandlerSpec(ingest, ingest.on_failure),
+        },
         concurrency=_CONCURRENCY,
     )

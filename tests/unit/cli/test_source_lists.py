@@ -3,20 +3,29 @@ from pathlib import Path
 import pytest
 
 from audiofoundation.cli.output import CommandError
-from audiofoundation.cli.source_lists import in_batches, read_list, sort_sources, walk
+from audiofoundation.cli.source_lists import in_batches, sort_sources, walk
+
+ADDRESSES = (
+    "https://x.org/a",
+    "youtube:dQw4w9WgXcQ",
+    "ytsearch5:rain on a roof",
+    "feed:https://x.org/f",
+    "yandex:liked",
+)
 
 
 def test_arguments_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "a.wav").touch()
     (tmp_path / "urls.txt").touch()
+    (tmp_path / "rows.csv.gz").touch()
     (tmp_path / "folder").mkdir()
     found = sort_sources(
-        [*(str(tmp_path / name) for name in ("a.wav", "urls.txt", "folder")), "https://x.org/a", "youtube:dQw4w9WgXcQ"]
+        [*(str(tmp_path / name) for name in ("a.wav", "urls.txt", "rows.csv.gz", "folder")), *ADDRESSES]
     )
     assert found.files == (tmp_path / "a.wav",)
-    assert found.lists == (tmp_path / "urls.txt",)
+    assert found.lists == (tmp_path / "urls.txt", tmp_path / "rows.csv.gz")
     assert found.folders == (tmp_path / "folder",)
-    assert found.addresses == ("https://x.org/a", "youtube:dQw4w9WgXcQ")
+    assert found.addresses == ADDRESSES
 
 
 @pytest.mark.parametrize("argument", ["absent.wav", "ftp://x.org/a", ""])
@@ -34,40 +43,16 @@ def test_a_folder_gives_media_and_files_without_extension(tmp_path: Path) -> Non
     assert found == ["a.opus", "b.WAV", "no_extension", "sub/c.mp3"]
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "expected"),
-    [
-        ("a.txt", "\n# comment\n https://x.org/a \n\nbad line\n", ["https://x.org/a", "bad line"]),
-        ("a.csv", "https://x.org/a,1\nhttps://x.org/b,2\n", ["https://x.org/a", "https://x.org/b"]),
-        (
-            "b.csv",
-            'Title,URL,Duration,License\n"a, b",https://x.org/a,12.5,CC-BY\n,https://x.org/b,,\n',
-            [
-                {"source": "https://x.org/a", "title": "a, b", "license": "CC-BY", "duration_s": 12.5},
-                {"source": "https://x.org/b"},
-            ],
-        ),
-        (
-            "a.tsv",
-            "video_id\tchannel\ndQw4w9WgXcQ\tSomeone\n",
-            [{"source": "youtube:dQw4w9WgXcQ", "channel": "Someone"}],
-        ),
-        (
-            "a.jsonl",
-            '{"url": "https://x.org/a", "duration": "long", "title": "a\\u0000b"}\n"https://x.org/b"\n{broken\n\n',
-            [{"source": "https://x.org/a", "title": "ab"}, "https://x.org/b", "{broken"],
-        ),
-        ("bom.txt", "\ufeffhttps://x.org/a\r\n", ["https://x.org/a"]),
-    ],
-)
-def test_every_kind_of_list_is_read(name: str, text: str, expected: list[object], tmp_path: Path) -> None:
-    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
-    assert list(read_list(tmp_path / name)) == expected
-
-
-def test_a_list_in_another_encoding_is_no_crash(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"https://x.org/\xe4\n")
-    assert list(read_list(tmp_path / "a.txt")) == ["https://x.org/\ufffd"]
+def test_lines_say_where_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("url,title\nhttps://x.org/a,\nhttps://x.org/b,Rain\n")
+    lines = list(sort_sources(["https://x.org/0", str(path)]).lines())
+    assert [line.value for line in lines] == [
+        "https://x.org/0",
+        "https://x.org/a",
+        {"source": "https://x.org/b", "title": "Rain"},
+    ]
+    assert [line.place for line in lines] == ["", f"{path}:2: ", f"{path}:3: "]
 
 
 def test_batches_cover_everything() -> None:

@@ -1,0 +1,86 @@
+"""What `ingest` prints: counts by state and reason, and by name what failed."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from audiofoundation.cli.client import PlatformClient
+from audiofoundation.cli.output import print_json, print_line, print_table
+from audiofoundation.cli.uploads import Tally
+
+_MAX_FAILURES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One thing that did not become a recording, and why."""
+
+    source: str
+    error_class: str
+    error: str
+    is_discovery: bool = False
+
+
+def discoveries_of(client: PlatformClient, collection_id: str, ids: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield those of a collection's discoveries that this command asked for."""
+    cursor = ""
+    while ids:
+        page = client.get(f"/v1/collections/{collection_id}/discoveries", params={"limit": 1000, "cursor": cursor})
+        yield from (found for found in page["discoveries"] if found["id"] in ids)
+        if page["next_cursor"] is None:
+            return
+        cursor = page["next_cursor"]
+
+
+def first_failures(client: PlatformClient, progress: dict[str, Any], discoveries: Collection[str]) -> list[Failure]:
+    """Return up to ten failures of a collection: what could not be expanded, then items."""
+    found = [
+        Failure(row["address"], row["error_class"] or "", row["error"] or "", is_discovery=True)
+        for row in discoveries_of(client, progress["id"], discoveries)
+        if row["state"] == "failed"
+    ][:_MAX_FAILURES]
+    if progress["states"].get("failed") and len(found) < _MAX_FAILURES:
+        params: dict[str, str | int] = {"state": "failed", "limit": _MAX_FAILURES - len(found)}
+        items = client.get(f"/v1/collections/{progress['id']}/items", params=params)["items"]
+        found += [Failure(item["source"], item["error_class"] or "", item["error"] or "") for item in items]
+    return found
+
+
+def report(tally: Tally, progress: dict[str, Any], failures: Sequence[Failure], *, is_json: bool) -> None:
+    """Print the result of `ingest`."""
+    if is_json:
+        print_json(
+            {
+                "collection": progress["id"],
+                "added": tally.num_added,
+                "duplicates": tally.num_duplicates,
+                "rejected": tally.rejected,
+                "states": progress["states"],
+                "discoveries": progress["discoveries"],
+                "failures": [asdict(failure) for failure in failures],
+                "eta_s": progress["eta_s"],
+            }
+        )
+        return
+    rejected = sum(tally.rejected.values())
+    print_line(
+        f"{progress['name']} ({progress['id']}): {tally.num_added} added, {tally.num_duplicates} there already, "
+        f"{rejected} lines rejected"
+    )
+    rows: list[tuple[str, str, int]] = [("line rejected", name, n) for name, n in sorted(tally.rejected.items())]
+    rows += [("item " + state, "", n) for state, n in sorted(progress["states"].items())]
+    rows += [("", name, n) for name, n in sorted(progress["error_classes"].items())]
+    print_table(("state", "reason", "count"), rows)
+    for failure in failures:
+        print_line(f"failed: {failure.source}: {failure.error} ({failure.error_class})")
+    if num_expanding := progress["discoveries"].get("queued", 0):
+        print_line(f"{num_expanding} searches, channels, feeds or lists are still being expanded")
+    if progress["eta_s"]:
+        print_line(f"about {_readable_s(progress['eta_s'])} until nothing waits")
+
+
+def _readable_s(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

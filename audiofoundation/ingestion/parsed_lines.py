@@ -1,0 +1,78 @@
+"""The lines of one request, read before the catalog is asked: distinct sources, discoveries, rejections."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from audiofoundation.ingestion.source import Source, SourceLine, SourceRejected, parse_source
+from audiofoundation.ingestion.sources.addresses import parse_discovery
+from audiofoundation.ingestion.sources.protocol import DiscoveryAddress, DiscoveryKind
+
+_MAX_EXAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedLine:
+    """One line that became no item.
+
+    Attributes:
+        index: its place among the lines, from 0.
+        rejection: why, as summaries count it.
+        message: the same in words.
+    """
+
+    index: int
+    rejection: str
+    message: str
+
+
+@dataclass(slots=True)
+class ParsedLines:
+    """What the lines name.
+
+    Attributes:
+        sources: distinct sources by canonical form, each with the first line that named it.
+        discoveries: distinct addresses to expand.
+        num_duplicates: lines that name what an earlier line names.
+        rejected: lines that name nothing, by class.
+        examples: the first ten of those.
+    """
+
+    sources: dict[str, tuple[Source, SourceLine]] = field(default_factory=dict)
+    discoveries: dict[DiscoveryAddress, None] = field(default_factory=dict)
+    num_duplicates: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    examples: list[RejectedLine] = field(default_factory=list)
+
+
+def parse_lines(
+    lines: Sequence[SourceLine], *, discoverable: Collection[DiscoveryKind] = frozenset(DiscoveryKind)
+) -> ParsedLines:
+    """Return what the lines name.
+
+    Args:
+        lines: one source each.
+        discoverable: what may be expanded; a line that names another such thing is read as a single source.
+    """
+    parsed = ParsedLines()
+    for index, line in enumerate(lines):
+        try:
+            _add(parsed, line, discoverable)
+        except SourceRejected as refusal:
+            name = refusal.rejection.value
+            parsed.rejected[name] = parsed.rejected.get(name, 0) + 1
+            if len(parsed.examples) < _MAX_EXAMPLES:
+                parsed.examples.append(RejectedLine(index, name, refusal.message))
+    return parsed
+
+
+def _add(parsed: ParsedLines, line: SourceLine, discoverable: Collection[DiscoveryKind]) -> None:
+    discovery = parse_discovery(line.text) if discoverable else None
+    if discovery is not None and discovery.kind in discoverable:
+        parsed.num_duplicates += discovery in parsed.discoveries
+        parsed.discoveries[discovery] = None
+        return
+    source = parse_source(line.text)
+    if source.canonical in parsed.sources:
+        parsed.num_duplicates += 1
+    else:
+        parsed.sources[source.canonical] = (source, line)

@@ -1,0 +1,108 @@
+"""Reading RSS and Atom without trusting them: no entities, no external files, one item in memory at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.parsers import expat
+
+from audiofoundation.errors import FetchRefused
+
+_BLOCK = 1 << 16
+_MAX_DEPTH = 64
+_MAX_TEXT = 4096
+
+
+@dataclass(slots=True)
+class Entry:
+    """One item of a feed: its texts and links as they stand there.
+
+    Attributes:
+        texts: by lower-case local name (`title`, `duration`, `license` …), the first of each.
+        links: (address, type, relation) of everything that may be a recording.
+    """
+
+    texts: dict[str, str] = field(default_factory=dict)
+    links: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def read_entries(path: Path, *, channel: Entry) -> Iterator[Entry]:
+    """Yield the items of a feed; what the feed says of itself is put into `channel`.
+
+    Raises:
+        FetchRefused: it is no XML, declares entities, or is nested deeper than any feed.
+    """
+    reader = _Reader(channel)
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            reader.feed(block, is_last=False)
+            yield from reader.take()
+        reader.feed(b"", is_last=True)
+        yield from reader.take()
+    if reader.root not in ("rss", "feed", "RDF"):
+        raise FetchRefused(f"the address leads to <{reader.root[:40]}>, which is neither RSS nor Atom")
+
+
+class _Reader:
+    def __init__(self, channel: Entry) -> None:
+        self.root = ""
+        self._channel = channel
+        self._entry: Entry | None = None
+        self._path: list[str] = []
+        self._text: list[str] = []
+        self._num_characters = 0
+        self._done: list[Entry] = []
+        self._parser = expat.ParserCreate(namespace_separator=" ")
+        self._parser.buffer_text = True
+        self._parser.EntityDeclHandler = self._refuse_entity
+        self._parser.ExternalEntityRefHandler = lambda *_: 0
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.CharacterDataHandler = self._characters
+
+    def feed(self, block: bytes, *, is_last: bool) -> None:
+        try:
+            self._parser.Parse(block, is_last)
+        except expat.ExpatError as error:
+            raise FetchRefused(f"the feed is no well-formed XML: {error}") from error
+
+    def take(self) -> list[Entry]:
+        done, self._done = self._done, []
+        return done
+
+    def _refuse_entity(self, *_: object) -> None:
+        raise FetchRefused("the feed declares XML entities, which are not expanded here")
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        local = name.rpartition(" ")[2]
+        if len(self._path) >= _MAX_DEPTH:
+            raise FetchRefused("the feed is nested deeper than any feed")
+        self.root = self.root or local
+        self._path.append(local)
+        self._text, self._num_characters = [], 0
+        if local in ("item", "entry"):
+            self._entry = Entry()
+        target = self._entry or self._channel
+        lowered = {key.rpartition(" ")[2].lower(): value for key, value in attributes.items()}
+        if local in ("enclosure", "content", "link", "license"):
+            address = lowered.get("url") or lowered.get("href") or lowered.get("resource") or ""
+            relation = "enclosure" if local in ("enclosure", "content") else lowered.get("rel", local)
+            if address:
+                target.links.append((address, lowered.get("type", lowered.get("medium", "")), relation))
+
+    def _end(self, name: str) -> None:
+        local = name.rpartition(" ")[2]
+        self._path.pop()
+        text = "".join(self._text).strip()
+        self._text = []
+        if self._entry is not None and local in ("item", "entry"):
+            self._done.append(self._entry)
+            self._entry = None
+        elif text:
+            inside = self._path[-1:] != ["image"]
+            if inside:
+                (self._entry or self._channel).texts.setdefault(local.lower(), text)
+
+    def _characters(self, text: str) -> None:
+        self._num_characters += len(text)
+        if self._num_characters <= _MAX_TEXT:
+            self._text.append(text)

@@ -1,0 +1,53 @@
+"""Lists of addresses behind a URL: txt, csv, tsv, jsonl, parquet."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from urllib.parse import urlsplit
+
+from audiofoundation.errors import FetchRefused, InvalidRequest
+from audiofoundation.ingestion.list_files import list_suffix, read_list
+from audiofoundation.ingestion.sources.documents import Document, fetch_document
+from audiofoundation.ingestion.sources.protocol import Page, Reading
+from audiofoundation.settings import FetchSettings
+
+_MAX_BYTES = 1 << 30
+_LINES_PER_PAGE = 2000
+_SUFFIX_OF_TYPE = {
+    "text/csv": ".csv",
+    "text/tab-separated-values": ".tsv",
+    "application/jsonl": ".jsonl",
+    "application/x-ndjson": ".jsonl",
+    "application/vnd.apache.parquet": ".parquet",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HttpList:
+    """Reads a list over HTTP."""
+
+    settings: FetchSettings
+    tool_version: str = "audiofoundation list"
+
+    def pages(self, address: str, reading: Reading) -> Iterator[Page]:
+        path = reading.directory / "list"
+        document = fetch_document(
+            address, path, settings=self.settings, validators=reading.validators, max_bytes=_MAX_BYTES
+        )
+        if document is None:
+            return
+        lines = islice(read_list(path, name=_name_of(document)), reading.start, None)
+        try:
+            while found := list(islice(lines, _LINES_PER_PAGE)):
+                yield Page(tuple(listed.line for listed in found), len(found), document.validators)
+        except InvalidRequest as error:
+            raise FetchRefused(error.message) from error
+        yield Page((), 0, document.validators)
+
+
+def _name_of(document: Document) -> str:
+    """A name whose suffix says how the list is read: the URL's, else the content type's, else plain text."""
+    url = document.url
+    if list_suffix(urlsplit(url).path.rpartition("/")[2]):
+        return urlsplit(url).path.rpartition("/")[2]
+    return url + _SUFFIX_OF_TYPE.get(document.content_type.partition(";")[0].strip().lower(), ".txt")
