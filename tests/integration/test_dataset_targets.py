@@ -26,6 +26,8 @@ from tests.unit.interchange.folders import ORIGINALS, create_folder
 
 FILES = ("speech_8k.flac", "librivox_p001.ogg", "speech_bigendian.aiff", "big_buck_bunny_small.mp4")
 
+Collator = WhisperCollator | MusicgenCollator
+
 pytestmark = pytest.mark.slow
 
 
