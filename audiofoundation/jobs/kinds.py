@@ -12,6 +12,8 @@ class JobKind(StrEnum):
     INGEST_EXPAND = "ingest.expand"
     PREPROCESS_SHARD = "preprocess.shard"
     PREPROCESS_COMMIT = "preprocess.commit"
+    PREPROCESS_REWRITE = "preprocess.rewrite"
+    PURGE = "ingest.purge"
     TRAIN_RUN = "train.run"
     NOOP = "maintenance.noop"
 
@@ -35,6 +37,8 @@ QUEUE_OF: Mapping[JobKind, str] = MappingProxyType(
         JobKind.INGEST_EXPAND: "ingest",
         JobKind.PREPROCESS_SHARD: "preprocess.cpu",
         JobKind.PREPROCESS_COMMIT: "preprocess.cpu",
+        JobKind.PREPROCESS_REWRITE: "preprocess.cpu",
+        JobKind.PURGE: "ingest",
         JobKind.TRAIN_RUN: "train",
         JobKind.NOOP: "maintenance",
     }

@@ -19,9 +19,13 @@ class ShardState(StrEnum):
 
 
 class DatasetItemState(StrEnum):
-    """`skipped` recordings are sound but gave no segment; `failed` ones could not be read."""
+    """`skipped` recordings are sound but gave no segment; `failed` ones could not be read.
+
+    `tombstoned` ones were taken down: no shard that readers see holds them.
+    """
 
     QUEUED = "queued"
     DONE = "done"
     SKIPPED = "skipped"
     FAILED = "failed"
+    TOMBSTONED = "tombstoned"

@@ -91,6 +91,7 @@ def create_run(unit: UnitOfWork, request: RunRequest, *, pretrained_dir: Path) -
         id=run_id,
         recipe=recipe.name,
         dataset_id=dataset.id,
+        manifest_sha256=dataset.manifest_sha256,
         overrides=fixed,
         num_steps=recipe.trainer.num_steps,
         losses={},
