@@ -92,6 +92,7 @@ def _to_record(shard: Shard) -> ShardRecord:
         sha256=Sha256(shard.sha256),
         num_samples=shard.num_samples,
         duration_s=shard.duration_s,
+        index_sha256=None if shard.index_sha256 is None else Sha256(shard.index_sha256),
     )
 
 

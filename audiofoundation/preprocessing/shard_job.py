@@ -21,7 +21,7 @@ from audiofoundation.errors import (
     PayloadTooLarge,
 )
 from audiofoundation.features.descriptors import Descriptors, combine
-from audiofoundation.identifiers import AssetId, DatasetId, ItemId, Sha256
+from audiofoundation.identifiers import AssetId, DatasetId, ItemId, Sha256, sha256_of
 from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import UnitOfWork
 from audiofoundation.preprocessing.cpu_time import CpuClock
@@ -29,6 +29,7 @@ from audiofoundation.preprocessing.options import DatasetOptions
 from audiofoundation.preprocessing.plan import enqueue_commit_if_complete
 from audiofoundation.preprocessing.recording import RecordingToCut, cut_recording
 from audiofoundation.preprocessing.states import DatasetItemState, ShardState
+from audiofoundation.shards.index import index_key
 from audiofoundation.shards.writer import ShardSummary, ShardWriter
 from audiofoundation.storage.keys import shard_key
 from audiofoundation.storage.object_store import ObjectStore
@@ -88,12 +89,15 @@ class ShardPreprocess:
             with ShardWriter(path) as writer:
                 outcomes = [self._add(writer, recording, shard, directory) for recording in shard.recordings]
                 summary = writer.finish()
-            key = None
+            stored = _Stored()
             if summary.num_samples:
                 key = shard_key(shard.dataset_id, shard.shard_index, claim.attempt, summary.sha256)
                 self.store.put_file(key, path)
+                index = writer.index().to_bytes()
+                self.store.put_bytes(index_key(key), index, content_type="application/json")
+                stored = _Stored(key, sha256_of(index))
         cost = _Cost(claim.attempt, time.monotonic() - started, clock.elapsed_s())
-        return _committed(shard, key, summary, outcomes, cost)
+        return _committed(shard, stored, summary, outcomes, cost)
 
     def on_failure(self, unit: UnitOfWork, claim: Claim, error: AudioFoundationError) -> None:
         """Mark the shard and its recordings failed; the dataset gets its manifest without them."""
@@ -170,6 +174,14 @@ class ShardPreprocess:
 
 
 @dataclass(frozen=True, slots=True)
+class _Stored:
+    """Where the shard lies and its index's hash; both None when no recording gave a sample."""
+
+    key: str | None = None
+    index_sha256: Sha256 | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Cost:
     attempt: int
     wall_s: float
@@ -177,7 +189,7 @@ class _Cost:
 
 
 def _committed(
-    shard: ShardToMake, key: str | None, summary: ShardSummary, outcomes: Sequence[ItemOutcome], cost: _Cost
+    shard: ShardToMake, stored: "_Stored", summary: ShardSummary, outcomes: Sequence[ItemOutcome], cost: _Cost
 ) -> Effect:
     rate_hz = shard.options.mel.sample_rate_hz
 
@@ -188,7 +200,8 @@ def _committed(
             .values(
                 state=ShardState.COMMITTED,
                 attempt=cost.attempt,
-                key=key,
+                key=stored.key,
+                index_sha256=stored.index_sha256,
                 size_bytes=summary.size_bytes,
                 sha256=summary.sha256,
                 num_samples=summary.num_samples,

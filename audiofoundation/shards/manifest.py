@@ -15,7 +15,7 @@ class _Record(BaseModel):
 
 
 class ShardRecord(_Record):
-    """One shard: where it lies and what it holds."""
+    """One shard: where it lies and what it holds; `index_sha256` is the hash of its index (`shards.index`)."""
 
     index: int
     key: str
@@ -23,6 +23,7 @@ class ShardRecord(_Record):
     sha256: Sha256
     num_samples: int
     duration_s: float
+    index_sha256: Sha256 | None = None
 
 
 class DatasetManifest(_Record):

@@ -11,7 +11,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from audiofoundation.identifiers import Sha256
+from audiofoundation.identifiers import Sha256, sha256_of
+from audiofoundation.shards.places import SamplePlace, ShardIndex
 from audiofoundation.shards.sample import Sample
 
 JSON_SUFFIX, MEL_SUFFIX, WAVE_SUFFIX = "json", "mel.npy", "wave.npy"
@@ -37,6 +38,7 @@ class ShardWriter:
     """
 
     def __init__(self, path: Path) -> None:
+        self._places: dict[str, SamplePlace] = {}
         self._file = path.open("wb")
         self._digest = hashlib.sha256()
         self._size_bytes = 0
@@ -53,10 +55,12 @@ class ShardWriter:
 
     def write(self, sample: Sample) -> None:
         """Append one sample."""
-        self._add(f"{sample.key}.{JSON_SUFFIX}", sample.meta.model_dump_json().encode())
-        self._add(f"{sample.key}.{MEL_SUFFIX}", to_npy(sample.mel_TF))
+        members = _member(f"{sample.key}.{JSON_SUFFIX}", sample.meta.model_dump_json().encode())
+        members += _member(f"{sample.key}.{MEL_SUFFIX}", to_npy(sample.mel_TF))
         if sample.waveform is not None:
-            self._add(f"{sample.key}.{WAVE_SUFFIX}", to_npy(sample.waveform))
+            members += _member(f"{sample.key}.{WAVE_SUFFIX}", to_npy(sample.waveform))
+        self._places[sample.key] = SamplePlace(offset=self._size_bytes, size=len(members), sha256=sha256_of(members))
+        self._write(members)
         self._num_samples += 1
         self._num_audio_samples += sample.meta.num_samples
 
@@ -68,18 +72,21 @@ class ShardWriter:
         digest = Sha256(self._digest.hexdigest())
         return ShardSummary(self._size_bytes, digest, self._num_samples, self._num_audio_samples)
 
-    def _add(self, name: str, data: bytes) -> None:
-        header = tarfile.TarInfo(name)
-        header.size = len(data)
-        header.mode = 0o444
-        self._write(header.tobuf(tarfile.USTAR_FORMAT))
-        self._write(data)
-        self._write(bytes(-len(data) % _BLOCK_BYTES))
+    def index(self) -> ShardIndex:
+        """Return where each sample lies. Call it when `finish` has been called."""
+        return ShardIndex(shard_sha256=Sha256(self._digest.hexdigest()), samples=self._places)
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)
         self._digest.update(data)
         self._size_bytes += len(data)
+
+
+def _member(name: str, data: bytes) -> bytes:
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    header.mode = 0o444
+    return b"".join((header.tobuf(tarfile.USTAR_FORMAT), data, bytes(-len(data) % _BLOCK_BYTES)))
 
 
 def to_npy(array: NDArray[np.generic]) -> bytes:

@@ -14,11 +14,13 @@ from audiofoundation.identifiers import Sha256, sha256_of
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.lease import Claim, Effect, claim_next
 from audiofoundation.jobs.runner import HandlerSpec, run_pending
+from audiofoundation.shards.index import load_index
 from audiofoundation.shards.manifest import DatasetManifest, load_manifest
 from audiofoundation.shards.reader import read_dataset
 from audiofoundation.shards.sample import Sample
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ObjectStore
+from services.preprocess.schemas import DatasetItemPageOut
 from tests.data_plane import DataPlane, create_data_plane, data_plane_settings, recordings, tone
 
 NUM_RECORDINGS = 4
@@ -66,11 +68,13 @@ def test_a_collection_becomes_a_dataset_that_can_be_read(plane: DataPlane) -> No
         assert sample.meta.quality is not None
         assert sample.waveform is not None
         assert sample.mel_TF.shape == (sample.waveform.size // config.hop_length, config.num_bands)
-    for item in plane.get(f"/v1/datasets/{found['dataset']}/items?state=done")["items"]:
-        own = [s.meta.descriptors for s in samples if s.meta.item_id == item["item_id"] and s.meta.descriptors]
-        assert len(own) == item["num_segments"]
+    page = DatasetItemPageOut.model_validate(plane.get(f"/v1/datasets/{found['dataset']}/items?state=done"))
+    for item in page.items:
+        own = [s.meta.descriptors for s in samples if s.meta.item_id == item.item_id and s.meta.descriptors]
+        assert len(own) == item.num_segments
         centroids = [part.spectral_centroid_hz for part in own]
-        assert min(centroids) <= item["descriptors"]["spectral_centroid_hz"] <= max(centroids)
+        assert item.descriptors is not None
+        assert min(centroids) <= item.descriptors.spectral_centroid_hz <= max(centroids)
 
 
 def test_mel_and_waveform_of_a_sample_belong_together(plane: DataPlane) -> None:
@@ -218,6 +222,8 @@ def test_rows_and_objects_agree(plane: DataPlane) -> None:
     data = plane.store.get_bytes(shard.key)
     assert (sha256_of(data), len(data), segments) == (shard.sha256, shard.size_bytes, found["segments"])
     assert dataset.manifest_sha256 == found["manifest_sha256"]
+    record = manifest_of(plane, found).shards[0]
+    assert len(load_index(plane.store, record).samples) == record.num_samples == found["segments"]
     assert shard.cpu_s > 0
     # Taken from times since the epoch, which float64 knows to 0.24 µs.
     assert found["wall_s"] == pytest.approx(shard.wall_s, abs=1e-6)
