@@ -96,7 +96,7 @@ def create_data_plane(engine: Engine, store: ObjectStore, settings: Settings) ->
     spool_dir = settings.data_dir / "uploads"
     container = ingest_wiring.Container(settings, queue, store, spool_dir)
     app.include_router(ingest_routes.create_router(container))
-    app.include_router(preprocess_routes.create_router(preprocess_wiring.Container(queue, num_workers=2)))
+    app.include_router(preprocess_routes.create_router(preprocess_wiring.Container(queue, store, num_workers=2)))
     client = TestClient(app, headers={"Authorization": f"Bearer {KEY}"})
     ingest = ItemIngest(engine, store, settings.fetch, settings.data_dir / "ingest", settings.jobs)
     expand = DiscoveryExpand(queue, settings.fetch, settings.jobs, settings.data_dir / "expand")

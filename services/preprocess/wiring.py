@@ -6,6 +6,7 @@ from audiofoundation.catalog.engine import create_catalog_engine
 from audiofoundation.jobs.celery_app import CeleryPublisher
 from audiofoundation.jobs.queue import JobQueue
 from audiofoundation.settings import Settings
+from audiofoundation.storage.object_store import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,7 @@ class Container:
     """The parts that routes use."""
 
     queue: JobQueue
+    store: ObjectStore
     num_workers: int
 
 
@@ -20,5 +22,6 @@ def create_container(settings: Settings) -> Container:
     """Build the parts from settings; nothing is contacted yet."""
     return Container(
         queue=JobQueue(create_catalog_engine(settings.catalog), CeleryPublisher(settings.queue)),
+        store=ObjectStore(settings.storage),
         num_workers=settings.jobs.preprocess_concurrency,
     )
