@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from audiofoundation.settings import Settings
 from audiofoundation.transport.auth import Authenticator
 from audiofoundation.transport.error_handlers import add_error_handlers
+from audiofoundation.transport.events import Listeners
 from audiofoundation.transport.gatekeeper import GatekeeperMiddleware
 from audiofoundation.transport.health import Health, create_health_router
 from audiofoundation.transport.metrics import MetricsMiddleware, create_metrics_router
@@ -49,6 +50,7 @@ def create_app(
     app.state.settings = settings
     app.state.authenticator = authenticator
     app.state.health = health
+    app.state.listeners = Listeners()
     add_error_handlers(app)
     describe_security(app)
     app.include_router(create_health_router(health))

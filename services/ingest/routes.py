@@ -19,6 +19,7 @@ from audiofoundation.ingestion.parsed_lines import parse_lines
 from audiofoundation.ingestion.progress import CollectionProgress, collection_progress, item_page
 from audiofoundation.ingestion.source import SourceLine, parse_source
 from audiofoundation.storage.keys import raw_key
+from services.ingest.events import add_event_route
 from services.ingest.schemas import (
     CollectionIn,
     CollectionOut,
@@ -59,6 +60,7 @@ def _add_collection_routes(router: APIRouter, container: Container) -> None:
             found = get_collection(session, collection)
             return _to_out(collection_progress(session, found, fetch=container.settings.fetch))
 
+    add_event_route(router, get_one)
 
     @router.get("/{collection}/items", summary="List items, a page at a time")
     def get_items(

@@ -14,6 +14,7 @@ from audiofoundation.preprocessing.status import (
     dataset_status,
     get_dataset,
 )
+from services.preprocess.events import add_event_route
 from services.preprocess.export import add_export_routes
 from services.preprocess.schemas import DatasetIn, DatasetItemOut, DatasetItemPageOut, DatasetOut
 from services.preprocess.wiring import Container
@@ -56,6 +57,7 @@ def create_router(container: Container) -> APIRouter:
             items = [DatasetItemOut.model_validate(item, from_attributes=True) for item in page.items]
             return DatasetItemPageOut(items=items, next_cursor=page.next_cursor)
 
+    add_event_route(router, container)
     add_export_routes(router, container)
     return router
 

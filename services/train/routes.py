@@ -1,15 +1,12 @@
 """HTTP routes of the train service."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Query
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
 from audiofoundation.catalog.engine import read_session
-from audiofoundation.errors import InvalidRequest, StorageUnavailable
+from audiofoundation.errors import InvalidRequest
 from audiofoundation.identifiers import RunId
 from audiofoundation.jobs.queue import UnitOfWork
 from audiofoundation.training.requests import (
@@ -23,6 +20,7 @@ from audiofoundation.training.requests import (
     resume_run,
 )
 from audiofoundation.training.states import OVER, RunState
+from audiofoundation.transport.events import Followed, describe_events, follow
 from services.train.schemas import (
     CheckpointListOut,
     PromotedOut,
@@ -33,9 +31,6 @@ from services.train.schemas import (
     to_run_out,
 )
 from services.train.wiring import Container
-
-_EVENT_EVERY_S = 0.5
-_KEEP_ALIVE_S = 15.0
 
 
 def create_router(container: Container) -> APIRouter:
@@ -83,38 +78,11 @@ def _add_action_routes(router: APIRouter, container: Container) -> None:
 
 
 def _add_event_route(router: APIRouter, container: Container) -> None:
-    stream: dict[int | str, dict[str, Any]] = {
-        200: {"description": "run.progress and, at the end, run.done", "content": {"text/event-stream": {}}}
-    }
-
-    @router.get("/{run}/events", summary="Follow a run as server-sent events", responses=stream)
-    async def get_events(run: str) -> StreamingResponse:
-        await run_in_threadpool(_read, container, run)  # an unknown run is a 404, not an empty stream
-        return StreamingResponse(
-            _events(container, run), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+    @router.get("/{run}/events", summary="Follow a run as server-sent events", responses=describe_events("run"))
+    async def get_events(request: Request, run: str) -> StreamingResponse:
+        return await follow(
+            request.app, Followed("run", lambda: _read(container, run), lambda found: found.state in OVER)
         )
-
-
-async def _events(container: Container, run: str) -> AsyncIterator[str]:
-    """Yield the run whenever it has moved, until it is over."""
-    told: RunOut | None = None
-    silent_s = 0.0
-    while told is None or told.state not in OVER:
-        found: RunOut | None
-        try:
-            found = await run_in_threadpool(_read, container, run)
-        except StorageUnavailable:
-            found = told
-        if found is not None and found != told:
-            told, silent_s = found, 0.0
-            name = "run.done" if found.state in OVER else "run.progress"
-            yield f"event: {name}\ndata: {found.model_dump_json()}\n\n"
-            continue
-        if silent_s >= _KEEP_ALIVE_S:
-            yield ": still here\n\n"
-            silent_s = 0.0
-        await asyncio.sleep(_EVENT_EVERY_S)
-        silent_s += _EVENT_EVERY_S
 
 
 def _start(unit: UnitOfWork, body: RunIn, container: Container) -> RunId:
