@@ -2,9 +2,11 @@
 
 import time
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from audiofoundation.transport.catalog_metrics import CatalogMetrics
 
 _REQUESTS = Counter("http_requests_total", "Requests by route and status", ("method", "route", "status"))
 _SECONDS = Histogram("http_request_seconds", "Seconds until the last byte", ("method", "route"))
@@ -45,8 +47,10 @@ def create_metrics_router() -> APIRouter:
     router = APIRouter(tags=["health"])
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-    def metrics() -> Response:
-        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    def metrics(request: Request) -> Response:
+        catalog: CatalogMetrics | None = getattr(request.app.state, "catalog_metrics", None)
+        more = b"" if catalog is None else catalog.exposition()
+        return Response(generate_latest(REGISTRY) + more, media_type=CONTENT_TYPE_LATEST)
 
     return router
 

@@ -11,6 +11,7 @@ from audiofoundation.jobs.queue import JobQueue
 from audiofoundation.jobs.sweeper import SweeperThread
 from audiofoundation.settings import Settings
 from audiofoundation.telemetry import configure_logging
+from audiofoundation.transport.catalog_metrics import CatalogMetrics
 from audiofoundation.transport.dependencies import check_catalog, check_queue, check_storage
 from audiofoundation.transport.health import Check, Health
 from audiofoundation.transport.http import create_app as create_base_app
@@ -45,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = create_base_app("audiofoundation", settings=settings, lifespan=lifespan, health=health)
     app.state.infer = models
+    app.state.catalog_metrics = CatalogMetrics(create_catalog_engine(settings.catalog))
     app.include_router(ingest_routes.create_router(ingest_wiring.create_container(settings)))
     app.include_router(preprocess_routes.create_router(preprocess_wiring.create_container(settings)))
     app.include_router(train_routes.create_router(train_wiring.create_container(settings)))

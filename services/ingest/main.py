@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from audiofoundation.settings import Settings
 from audiofoundation.telemetry import configure_logging
+from audiofoundation.transport.catalog_metrics import CatalogMetrics
 from audiofoundation.transport.http import create_app as create_base_app
 from audiofoundation.transport.server import serve
 from services.ingest.routes import create_router
@@ -13,7 +14,9 @@ from services.ingest.wiring import create_container
 def create_app(settings: Settings) -> FastAPI:
     """Return the application."""
     app = create_base_app("audiofoundation ingest", settings=settings)
-    app.include_router(create_router(create_container(settings)))
+    container = create_container(settings)
+    app.state.catalog_metrics = CatalogMetrics(container.queue.engine)
+    app.include_router(create_router(container))
     return app
 
 
