@@ -10,10 +10,11 @@ from sqlalchemy import Engine, func, select, update
 from audiofoundation.catalog.engine import read_session, write_session
 from audiofoundation.catalog.tables import EgressLane, Job
 from audiofoundation.errors import AudioFoundationError, FetchFailed, RateLimited
-from audiofoundation.ingestion.catalog_items import SourceLine, add_items, ensure_collection
+from audiofoundation.ingestion.catalog_items import add_items, ensure_collection
 from audiofoundation.ingestion.lanes import youtube_site
+from audiofoundation.ingestion.parsed_lines import parse_lines
 from audiofoundation.ingestion.planner import Place, Planner
-from audiofoundation.ingestion.source import SourceKind
+from audiofoundation.ingestion.source import SourceKind, SourceLine
 from audiofoundation.ingestion.states import ItemRefused, RefusalClass
 from audiofoundation.ingestion.time_left import time_left_s
 from audiofoundation.jobs.kinds import JobKind
@@ -45,7 +46,7 @@ def clock() -> Clock:
 def add_videos(engine: Engine, count: int, *, prefix: str = "") -> None:
     lines = [SourceLine(f"youtube:{prefix}{number:0{11 - len(prefix)}d}") for number in range(count)]
     with JobQueue(engine, Recorder()).unit_of_work() as unit:
-        add_items(unit, ensure_collection(unit.session, "c"), lines, license_policy="cc-only")
+        add_items(unit, ensure_collection(unit.session, "c"), parse_lines(lines), license_policy="cc-only")
 
 
 def claim(engine: Engine) -> Claim:
