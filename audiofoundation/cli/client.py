@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +112,23 @@ class PlatformClient:
         """PUT the bytes of a local file as the body, streamed from disk; raises as `get`."""
         return self._send("PUT", path, params=params, content=local)
 
+    def download(self, path: str, local: Path) -> None:
+        """GET a body of any size into a file; begun again when it breaks off. Raises as `get`."""
+
+        def attempt(endpoint: Endpoint) -> httpx.Response:
+            with self._http.stream("GET", endpoint.url + path, headers=_authorization(endpoint)) as response:
+                if not response.is_success:
+                    response.read()
+                    return response
+                with local.open("wb") as file:
+                    for block in response.iter_bytes(_BLOCK_BYTES):
+                        file.write(block)
+                return response
+
+        response = self._patiently(attempt)
+        if not response.is_success:
+            _object(response)  # tells what was wrong
+
     def _send(
         self,
         method: str,
@@ -123,22 +140,29 @@ class PlatformClient:
         fields: Mapping[str, str] | None = None,
         content: Path | None = None,
     ) -> dict[str, Any]:
+        def attempt(endpoint: Endpoint) -> httpx.Response:
+            with ExitStack() as files:
+                request = self._http.build_request(
+                    method,
+                    endpoint.url + path,
+                    params=params,
+                    json=body,
+                    data=fields,
+                    files=_opened(upload, files),
+                    content=_blocks(content, files),
+                    headers={**_authorization(endpoint), **_length_of(content)},
+                )
+                return self._http.send(request)
+
+        return _object(self._patiently(attempt))
+
+    def _patiently(self, attempt: Callable[[Endpoint], httpx.Response]) -> httpx.Response:
+        """Return the platform's answer; while it restarts, try again. Raises CommandError when it stays away."""
         deadline: float | None = None  # counted from the first failure: an upload may take longer by itself
         while True:
             try:
                 endpoint = find_endpoint(self._url, self._data_dir)  # a restart may have changed the port
-                with ExitStack() as files:
-                    request = self._http.build_request(
-                        method,
-                        endpoint.url + path,
-                        params=params,
-                        json=body,
-                        data=fields,
-                        files=_opened(upload, files),
-                        content=_blocks(content, files),
-                        headers={"Authorization": f"Bearer {endpoint.api_key}", **_length_of(content)},
-                    )
-                    response = self._http.send(request)
+                response = attempt(endpoint)
             except (*_TRANSIENT, CommandError) as error:
                 if deadline is not None and time.monotonic() > deadline:
                     raise CommandError(f"the platform did not answer for {self._patience_s:.0f} s: {error}") from error
@@ -147,11 +171,15 @@ class PlatformClient:
             else:
                 is_patient = deadline is None or time.monotonic() <= deadline
                 if response.status_code not in _RESTARTING or not is_patient:
-                    return _object(response)
+                    return response
             if deadline is None:
                 deadline = time.monotonic() + self._patience_s
                 note(f"the platform does not answer; trying again for up to {self._patience_s:.0f} s")
             time.sleep(_PAUSE_S)
+
+
+def _authorization(endpoint: Endpoint) -> dict[str, str]:
+    return {"Authorization": f"Bearer {endpoint.api_key}"}
 
 
 def _opened(upload: Upload | None, files: ExitStack) -> dict[str, Any] | None:

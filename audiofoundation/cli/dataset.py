@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audiofoundation.cli import dataset_export
 from audiofoundation.cli.output import (
     CommandError,
     JsonOption,
@@ -38,6 +39,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Datasets in the forms that others read.", no_args_is_help=True, rich_markup_mode=None)
     group.command("build", help=_BUILD_HELP)(build)
+    group.command("export", help=dataset_export.HELP)(dataset_export.export)
     app.add_typer(group, name="dataset")
 
 

@@ -98,9 +98,8 @@ def add_export_routes(router: APIRouter, container: Container) -> None:
         responses={200: {"content": {_JSON_LINES: {}}, "description": "One object a line, in order of shard and item"}},
     )
     def get_manifest(dataset: str) -> StreamingResponse:
-        with read_session(container.queue.engine) as session:
-            found = get_dataset(session, dataset).id
-        return StreamingResponse(_lines(container, found), media_type=_JSON_LINES)
+        manifest, _ = _load(container, dataset)
+        return StreamingResponse(_lines(container, manifest), media_type=_JSON_LINES)
 
 
 def _load(container: Container, dataset_id: str) -> tuple[DatasetManifest, Sha256]:
@@ -132,9 +131,12 @@ def _blocks(store: ObjectStore, record: ShardRecord) -> Iterator[bytes]:
         yield store.get_range(record.key, offset, min(_BLOCK_BYTES, record.size_bytes - offset))
 
 
-def _lines(container: Container, dataset_id: str) -> Iterator[str]:
-    for recording in iterate_recordings(container.queue.engine, dataset_id):
-        yield _to_line(dataset_id, recording).model_dump_json() + "\n"
+def _lines(container: Container, manifest: DatasetManifest) -> Iterator[str]:
+    """Yield a line per recording of the version; the catalog may already know shards of the next one."""
+    hashes = {record.sha256 for record in manifest.shards}
+    for recording in iterate_recordings(container.queue.engine, manifest.dataset_id):
+        if recording.shard_sha256 in hashes:
+            yield _to_line(manifest.dataset_id, recording).model_dump_json() + "\n"
 
 
 def _to_line(dataset_id: str, found: DatasetRecording) -> RecordingOut:
