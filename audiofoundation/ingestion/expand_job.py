@@ -76,7 +76,7 @@ class DiscoveryExpand:
                     self._add(claim, page, num_seen, found.address.kind, source.tool_version)
                     num_seen += page.num_entries
                     validators = dict(page.validators)
-                    if time.monotonic() > deadline:
+                    if page.num_entries and time.monotonic() > deadline:
                         return lambda unit: enqueue_expansion(unit, claim.subject_id)
         return _finished(claim.subject_id, num_seen, validators, source.tool_version)
 

@@ -13,7 +13,7 @@ from audiofoundation.ingestion.web_address import parse_web_address
 MAX_SEARCH = 1000
 _SEARCH = re.compile(r"ytsearch(\d{0,5}):(.*)", re.DOTALL)
 _PLAYLIST_ID = re.compile(r"[A-Za-z0-9_-]{2,100}")
-_CHANNEL_PART = re.compile(r"[^\s/?#%\x00-\x1f]{1,100}")
+_CHANNEL_PART = re.compile(r"[^\s/?#\x00-\x1f]{1,100}")
 _CHANNEL_PREFIXES = ("channel", "c", "user")
 _TABS = frozenset({"videos", "shorts", "streams", "podcasts"})
 _FEED_SUFFIXES = frozenset({".rss", ".atom", ".xml", ".rdf"})
@@ -82,7 +82,7 @@ def _youtube(_text: str, parts: SplitResult, host: str) -> DiscoveryAddress | No
             return None
         return DiscoveryAddress(DiscoveryKind.YOUTUBE_PLAYLIST, f"https://www.youtube.com/playlist?list={playlist}")
     first = segments[0] if segments else ""
-    size = 1 if first.startswith("@") else 2 if first in _CHANNEL_PREFIXES else 0
+    size = 1 if first[:1] == "@" and first[1:] else 2 if first in _CHANNEL_PREFIXES else 0
     if not size or len(segments) < size or not all(_CHANNEL_PART.fullmatch(part) for part in segments[:size]):
         return None
     tab = segments[size] if len(segments) > size and segments[size] in _TABS else "videos"

@@ -1,0 +1,205 @@
+"""Feeds and lists to items: real catalog, real jobs, loopback HTTP."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, select
+
+from audiofoundation.catalog.engine import read_session
+from audiofoundation.catalog.tables import Discovery, Item, Job
+from audiofoundation.ingestion.sources import feed
+from audiofoundation.jobs import lease
+from audiofoundation.jobs.kinds import JobKind
+from audiofoundation.jobs.owner import current_owner
+from audiofoundation.storage.object_store import ObjectStore
+from tests.data_plane import (
+    DataPlane,
+    FileServer,
+    create_data_plane,
+    data_plane_settings,
+    serving_files,
+    tone,
+)
+from tests.unit.jobs.handlers import make_due
+
+ITEMS = "/v1/collections/found/items"
+
+
+@pytest.fixture
+def plane(engine: Engine, store: ObjectStore, tmp_path: Path) -> DataPlane:
+    plane = create_data_plane(engine, store, data_plane_settings(tmp_path / "data"))
+    plane.post("/v1/collections", {"name": "found"})
+    return plane
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with serving_files(FileServer()) as server:
+        yield server
+
+
+def podcast(server: FileServer, *names: str) -> bytes:
+    items = "".join(
+        f'<item><title>{name}</title><enclosure url="{server.url(f"/{name}.wav")}" type="audio/wav"/></item>'
+        for name in names
+    )
+    return f"<rss><channel><title>Pod</title>{items}</channel></rss>".encode()
+
+
+def discoveries(plane: DataPlane) -> list[dict[str, object]]:
+    found = plane.get("/v1/collections/found/discoveries")["discoveries"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_a_feed_becomes_stored_recordings_with_provenance(plane: DataPlane, server: FileServer, tmp_path: Path) -> None:
+    server.files["/feed.xml"] = podcast(server, "a")
+    server.files["/a.wav"] = tone(tmp_path / "a.wav", 31.0).read_bytes()
+    answer = plane.post(ITEMS, {"sources": [server.url("/feed.xml")]})
+    assert (answer["added"], len(answer["discoveries"])) == (0, 1)  # type: ignore[arg-type]
+    assert plane.get("/v1/collections/found")["discoveries"] == {"queued": 1}
+    plane.run_jobs()
+    (item,) = plane.items("found")
+    assert (item["state"], item["title"], item["channel"]) == ("stored", "a", "Pod")
+    assert item["discovery_id"] == answer["discoveries"][0]  # type: ignore[index]
+    (discovery,) = discoveries(plane)
+    assert (discovery["state"], discovery["num_added"], discovery["tool_version"]) == (
+        "done",
+        1,
+        "audiofoundation feed",
+    )
+
+
+def test_reading_again_adds_only_what_is_new(plane: DataPlane, server: FileServer) -> None:
+    body = {"sources": [f"feed:{server.url('/feed')}"], "plan": True}
+    server.files["/feed"] = podcast(server, "a", "b")
+    for expected in (2, 2):  # the second time, the server says that nothing has changed
+        plane.post(ITEMS, body)
+        plane.run_jobs()
+        assert plane.get("/v1/collections/found")["items"] == expected
+    server.files["/feed"] = podcast(server, "c", "a", "b")
+    plane.post(ITEMS, body)
+    plane.run_jobs()
+    assert plane.get("/v1/collections/found")["items"] == 3
+    (discovery,) = discoveries(plane)
+    assert (discovery["num_added"], server.asked) == (1, ["/feed"] * 3)
+
+
+def test_a_plan_expands_and_fetches_nothing_until_it_is_asked_for_in_earnest(
+    plane: DataPlane, server: FileServer, tmp_path: Path
+) -> None:
+    server.files["/feed"] = podcast(server, "a")
+    server.files["/a.wav"] = tone(tmp_path / "a.wav", 31.0).read_bytes()
+    body: dict[str, object] = {"sources": [f"feed:{server.url('/feed')}"]}
+    plane.post(ITEMS, {**body, "plan": True})
+    plane.run_jobs()
+    assert plane.get("/v1/collections/found")["states"] == {"queued": 1}
+    assert server.asked == ["/feed"]
+    plane.post(ITEMS, body)
+    plane.run_jobs()
+    assert plane.get("/v1/collections/found")["states"] == {"stored": 1}
+
+
+def test_an_expansion_that_is_killed_goes_on_where_it_stopped(
+    plane: DataPlane, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    monkeypatch.setattr(feed, "_ENTRIES_PER_PAGE", 2)
+    server.files["/feed"] = podcast(server, *"abcdefg")
+    plane.post(ITEMS, {"sources": [f"feed:{server.url('/feed')}"], "plan": True})
+    claim = lease.claim_next(
+        plane.queue.engine, JobKind.INGEST_EXPAND, owner=current_owner(), settings=plane.settings.jobs
+    )
+    assert claim is not None
+    num_pages = 0
+    record = lease.record
+
+    def record_two(*args: object, **kwargs: object) -> None:
+        nonlocal num_pages
+        num_pages += 1
+        if num_pages == 3:
+            raise Killed
+        record(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(lease, "record", record_two)
+    with pytest.raises(Killed):
+        plane.expand(claim)
+    (discovery,) = discoveries(plane)
+    assert (discovery["state"], discovery["num_seen"], discovery["num_added"]) == ("queued", 4, 4)
+    lease.release(plane.queue.engine, claim)
+    make_due(plane.queue.engine)
+    num_pages = -100
+    plane.run_jobs()
+    (discovery,) = discoveries(plane)
+    assert (discovery["state"], discovery["num_seen"], discovery["num_added"]) == ("done", 7, 7)
+    assert plane.get("/v1/collections/found")["items"] == 7
+
+
+def test_one_that_takes_long_is_continued_by_its_next_run(
+    plane: DataPlane, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiofoundation.ingestion.expand_job._WALL_S", -1.0)
+    monkeypatch.setattr(feed, "_ENTRIES_PER_PAGE", 3)
+    server.files["/feed"] = podcast(server, *"abcdefg")
+    plane.post(ITEMS, {"sources": [f"feed:{server.url('/feed')}"], "plan": True})
+    assert plane.run_jobs() > 2
+    assert plane.get("/v1/collections/found")["items"] == 7
+    with read_session(plane.queue.engine) as session:
+        assert session.scalars(select(Job.state)).all() == ["done"]
+
+
+def test_a_list_on_the_web_may_name_feeds_but_no_further_lists(plane: DataPlane, server: FileServer) -> None:
+    lines = [
+        "url,title",
+        f"{server.url('/feed.xml')},",
+        "https://x.org/a.wav,Rain",
+        f"{server.url('/list.csv')},",
+        "zz,",
+    ]
+    server.files["/list.csv"] = "\n".join(lines).encode()
+    server.files["/feed.xml"] = podcast(server, "a", "b")
+    plane.post(ITEMS, {"sources": [server.url("/list.csv")], "plan": True})
+    plane.run_jobs()
+    found = {str(item["source"]) for item in plane.items("found")}
+    assert found == {server.url("/a.wav"), server.url("/b.wav"), "https://x.org/a.wav", server.url("/list.csv")}
+    assert plane.get("/v1/collections/found")["discoveries"] == {"done": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "error_class"),
+    [(None, "fetch_failed"), (b"<html></html>", "fetch_failed"), (b"<rss>", "fetch_failed")],
+)
+def test_what_cannot_be_expanded_says_why(
+    plane: DataPlane, server: FileServer, body: bytes | None, error_class: str
+) -> None:
+    if body is not None:
+        server.files["/feed.xml"] = body
+    plane.post(ITEMS, {"sources": [server.url("/feed.xml")]})
+    plane.run_jobs()
+    (discovery,) = discoveries(plane)
+    assert (discovery["state"], discovery["error_class"]) == ("failed", error_class)
+    assert len(str(discovery["error"])) > 20
+
+
+def test_an_address_of_ours_is_not_read(engine: Engine, store: ObjectStore, tmp_path: Path, server: FileServer) -> None:
+    from audiofoundation.settings import FetchSettings
+
+    strict = create_data_plane(engine, store, data_plane_settings(tmp_path / "data", FetchSettings()))
+    strict.post("/v1/collections", {"name": "found"})
+    server.files["/feed.xml"] = podcast(server, "a")
+    strict.post(ITEMS, {"sources": [server.url("/feed.xml")]})
+    strict.run_jobs()
+    assert server.asked == []
+    with read_session(engine) as session:
+        assert session.scalars(select(Discovery.error_class)).one() == "unsafe_url"
+        assert session.scalars(select(Item)).all() == []
+
+
+def test_rejected_lines_are_shown_with_their_place(plane: DataPlane) -> None:
+    answer = plane.post(ITEMS, {"sources": ["https://x.org/a", "nonsense", "ytsearch0:x"], "plan": True})
+    examples = answer["examples"]
+    assert isinstance(examples, list)
+    assert [(example["index"], example["rejection"]) for example in examples] == [(1, "not_a_url"), (2, "not_a_url")]
