@@ -18,10 +18,12 @@ from sqlalchemy import Engine
 from audiofoundation.identifiers import sha256_of
 from audiofoundation.ingestion.expand_job import DiscoveryExpand
 from audiofoundation.ingestion.item_job import ItemIngest
+from audiofoundation.ingestion.purge_job import Purge
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.queue import JobQueue
 from audiofoundation.jobs.runner import HandlerSpec, run_pending
 from audiofoundation.preprocessing.commit_job import DatasetCommit
+from audiofoundation.preprocessing.rewrite_job import ShardRewrite
 from audiofoundation.preprocessing.shard_job import ShardPreprocess
 from audiofoundation.settings import FetchSettings, JobSettings, ServingSettings, Settings
 from audiofoundation.storage.object_store import ObjectStore
@@ -53,8 +55,18 @@ class DataPlane:
     settings: Settings
 
     @property
+    def purge(self) -> Purge:
+        return Purge(self.queue.engine, self.store, self.settings.data_dir)
+
+    @property
+    def rewrite(self) -> ShardRewrite:
+        return ShardRewrite(self.queue.engine, self.store, self.settings.data_dir / "preprocess")
+
+    @property
     def handlers(self) -> Mapping[JobKind, HandlerSpec]:
         return {
+            JobKind.PURGE: HandlerSpec(self.purge, self.purge.on_failure),
+            JobKind.PREPROCESS_REWRITE: HandlerSpec(self.rewrite, self.rewrite.on_failure),
             JobKind.INGEST_EXPAND: HandlerSpec(self.expand, self.expand.on_failure),
             JobKind.INGEST_ITEM: HandlerSpec(self.ingest, self.ingest.on_failure),
             JobKind.PREPROCESS_SHARD: HandlerSpec(self.shards, self.shards.on_failure),

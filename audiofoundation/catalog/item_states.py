@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from audiofoundation.catalog.tables import Item, ItemCount
+from audiofoundation.catalog.tombstones import taken_down
 
 _INFO = "audiofoundation_item_counts"
 _TOMBSTONED = "tombstoned"
@@ -41,9 +42,13 @@ class ItemChange:
 
 
 def add_rows(session: Session, rows: Sequence[Mapping[str, object]]) -> list[str]:
-    """Insert items and return the ids of those that are new; the others are left as they are."""
+    """Insert items and return the ids of those that are new; the others are left as they are.
+
+    What was taken down once is inserted as a tombstone.
+    """
     if not rows:
         return []
+    rows = _without_taken_down(session, rows)
     rows = sorted(rows, key=lambda row: str(row["id"]))  # two inserts of the same rows cannot wait for each other
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     statement = dialect.insert(Item).on_conflict_do_nothing(index_elements=["collection_id", "canonical"])
@@ -54,6 +59,15 @@ def add_rows(session: Session, rows: Sequence[Mapping[str, object]]) -> list[str
         if row["id"] in added:
             counts[_key(row["collection_id"], row["kind"], row["state"], row["error_class"])] += 1
     return list(added)
+
+
+def _without_taken_down(session: Session, rows: Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    reasons = taken_down(session, [str(row["canonical"]) for row in rows])
+    tombstone = {"state": _TOMBSTONED, "error_class": "taken_down", "asset_id": None}
+    return [
+        {**row, **tombstone, "error": reasons[str(row["canonical"])]} if row["canonical"] in reasons else row
+        for row in rows
+    ]
 
 
 def change_items(session: Session, which: ColumnElement[bool], change: ItemChange) -> list[str]:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from audiofoundation.catalog.item_states import ItemChange, add_rows, change_items
 from audiofoundation.catalog.tables import Asset, Collection, Item
+from audiofoundation.catalog.tombstones import taken_down
 from audiofoundation.errors import NotFound
 from audiofoundation.identifiers import AssetId, ItemId, Sha256, create_id
 from audiofoundation.ingestion.discoveries import request_discoveries
@@ -89,7 +90,8 @@ def add_items(
     """
     hashes = [source.text for source, _ in parsed.sources.values() if source.kind is SourceKind.FILE]
     assets = _assets_of(unit.session, hashes)
-    missing = set(hashes) - assets.keys()
+    gone = taken_down(unit.session, [f"sha256:{sha}" for sha in hashes])
+    missing = {sha for sha in hashes if sha not in assets and f"sha256:{sha}" not in gone}
     wanted = {key: pair for key, pair in parsed.sources.items() if pair[0].text not in missing}
     context = RowContext(collection.id, PolicyScope(collection.policy), license_policy, assets, discovery_id)
     rows = item_rows(wanted.values(), context)

@@ -19,12 +19,14 @@ from audiofoundation.ingestion.planner import Planner
 from audiofoundation.ingestion.policy import Policy, PolicyScope, policy_for
 from audiofoundation.ingestion.source import SourceKind
 from audiofoundation.ingestion.states import OUR_CLASSES, PENDING_STATES, ItemRefused, ItemState, RefusalClass
+from audiofoundation.ingestion.takedown import discard_if_taken_down, require_welcome
 from audiofoundation.ingestion.verify import VerifiedAudio, check_complete, verify_audio
 from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import UnitOfWork
 from audiofoundation.settings import EgressIdentity, FetchSettings, JobSettings
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ObjectStore
+from audiofoundation.telemetry.failpoints import Failpoint, failpoint
 
 _log = structlog.get_logger(__name__)
 _FETCH_WALL_S = 700.0  # under the broker's hard limit of one job
@@ -94,12 +96,16 @@ class ItemIngest:
         try:
             with job_directory(self.work_dir, claim) as directory:
                 fetched = self._fetch(item, directory, claim)
+                failpoint(Failpoint.INGEST_FETCHED)
+                self._require_welcome(fetched.sha256)
                 audio = verify_audio(fetched.path)
                 item.policy.check_duration(audio.info.duration_s)
                 check_complete(audio, advertised_s=fetched.provenance.advertised_s)
+                failpoint(Failpoint.INGEST_VERIFIED)
                 key = raw_key(fetched.sha256)
                 if item.kind is not SourceKind.FILE:
                     self.store.put_file(key, fetched.path)
+                failpoint(Failpoint.INGEST_STORED)
                 size_bytes = fetched.path.stat().st_size
         except RobotsRefused as error:
             return _refused(item, claim, ItemRefused(RefusalClass.ROBOTS, error.message))
@@ -145,6 +151,10 @@ class ItemIngest:
             self._move(item, ItemState.FETCHING, ItemState.QUEUED)
             raise
 
+    def _require_welcome(self, sha256: Sha256) -> None:
+        with read_session(self.engine) as session:
+            require_welcome(session, sha256)
+
     def _move(self, item: ItemToIngest, before: ItemState, after: ItemState) -> None:
         with write_session(self.engine) as session:
             change_items(session, (Item.id == item.id) & (Item.state == before), ItemChange(after))
@@ -176,6 +186,8 @@ class ItemIngest:
 
     def _stored(self, item: ItemToIngest, fetched: FetchedBytes, audio: VerifiedAudio, size_bytes: int) -> Effect:
         def effect(unit: UnitOfWork) -> None:
+            if discard_if_taken_down(unit, item.id, fetched.sha256):
+                return
             asset_id = _ensure_asset(unit, fetched, audio, size_bytes)
             columns: dict[str, object] = {
                 "asset_id": asset_id,

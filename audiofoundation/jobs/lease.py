@@ -21,6 +21,7 @@ from audiofoundation.jobs.kinds import JobKind, JobState
 from audiofoundation.jobs.owner import create_lease_owner
 from audiofoundation.jobs.queue import JobQueue, UnitOfWork
 from audiofoundation.settings import JobSettings
+from audiofoundation.telemetry.failpoints import Failpoint, failpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def commit(queue: JobQueue, claim: Claim, effect: Effect) -> None:
     with queue.unit_of_work() as unit:
         _write_held(unit.session, claim, _ending(JobState.DONE, None))
         effect(unit)
+        failpoint(Failpoint.JOB_COMMITTING)
 
 
 def fail(

@@ -23,6 +23,7 @@ from audiofoundation.jobs.lease import Claim, Effect, OnFailure
 from audiofoundation.jobs.owner import current_owner
 from audiofoundation.jobs.queue import JobQueue, UnitOfWork
 from audiofoundation.settings import JobSettings
+from audiofoundation.telemetry.failpoints import Failpoint, failpoint
 from audiofoundation.telemetry.metrics import JOB_SECONDS, JOBS_ATTEMPTED
 
 _RATE_LIMIT_DELAY_S = 60.0
@@ -96,6 +97,7 @@ def _claim_any(engine: Engine, kinds: Iterable[JobKind], settings: JobSettings) 
 
 def _run_held(queue: JobQueue, claim: Claim, spec: HandlerSpec, settings: JobSettings) -> str:
     try:
+        failpoint(Failpoint.JOB_CLAIMED)
         effect = spec.handle(claim)
         lease.commit(queue, claim, effect)
     except LeaseLost:
@@ -113,6 +115,7 @@ def _run_held(queue: JobQueue, claim: Claim, spec: HandlerSpec, settings: JobSet
         with suppress(LeaseLost, StorageUnavailable):
             lease.release(queue.engine, claim)
         raise
+    failpoint(Failpoint.JOB_COMMITTED)
     return "done"
 
 

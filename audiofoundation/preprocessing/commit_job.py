@@ -13,9 +13,11 @@ from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import UnitOfWork
 from audiofoundation.preprocessing.options import DatasetOptions
 from audiofoundation.preprocessing.states import DatasetItemState, DatasetState, ShardState
+from audiofoundation.preprocessing.versions import ShardsAsOf, record_version, shards_as_of
 from audiofoundation.shards.manifest import DatasetManifest, ShardRecord
 from audiofoundation.storage.keys import manifest_key
 from audiofoundation.storage.object_store import ObjectStore
+from audiofoundation.telemetry.failpoints import Failpoint, failpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +29,18 @@ class DatasetCommit:
 
     def __call__(self, claim: Claim) -> Effect:
         """Store the manifest of what is committed now; return what to write."""
-        manifest, num_committed = self._describe(DatasetId(claim.subject_id))
+        manifest, as_of = self._describe(DatasetId(claim.subject_id))
         data = manifest.to_bytes()
         digest = sha256_of(data)
         key = manifest_key(manifest.dataset_id, digest)
         self.store.put_bytes(key, data, content_type="application/json")
+        failpoint(Failpoint.MANIFEST_STORED)
 
         def effect(unit: UnitOfWork) -> None:
-            if _num_committed(unit, manifest.dataset_id) != num_committed:
-                return  # another shard came meanwhile and brings a commit of its own
+            _lock(unit, manifest.dataset_id)
+            if shards_as_of(unit.session, manifest.dataset_id) != as_of:
+                return  # another shard came meanwhile, or was written again, and brings a commit of its own
+            record_version(unit, manifest, key, digest)
             is_building = _num_queued(unit, manifest.dataset_id) > 0
             unit.session.execute(
                 update(Dataset)
@@ -53,7 +58,7 @@ class DatasetCommit:
     def on_failure(self, unit: UnitOfWork, claim: Claim, error: AudioFoundationError) -> None:
         """Nothing to write: the dataset stays `building`, and asking for it again tries again."""
 
-    def _describe(self, dataset_id: DatasetId) -> tuple[DatasetManifest, int]:
+    def _describe(self, dataset_id: DatasetId) -> tuple[DatasetManifest, ShardsAsOf]:
         with read_session(self.engine) as session:
             dataset = session.get(Dataset, dataset_id)
             if dataset is None:
@@ -79,7 +84,7 @@ class DatasetCommit:
                 duration_s=sum(record.duration_s for record in shards),
                 shards=shards,
             )
-            return manifest, len(committed)
+            return manifest, shards_as_of(session, dataset_id)
 
 
 def _to_record(shard: Shard) -> ShardRecord:
@@ -96,15 +101,10 @@ def _to_record(shard: Shard) -> ShardRecord:
     )
 
 
-def _num_committed(unit: UnitOfWork, dataset_id: str) -> int:
+def _lock(unit: UnitOfWork, dataset_id: str) -> None:
     unit.session.execute(select(Dataset.id).where(Dataset.id == dataset_id).with_for_update())
-    return _count(unit, dataset_id, ShardState.COMMITTED)
 
 
 def _num_queued(unit: UnitOfWork, dataset_id: str) -> int:
-    return _count(unit, dataset_id, ShardState.QUEUED)
-
-
-def _count(unit: UnitOfWork, dataset_id: str, state: ShardState) -> int:
-    is_one = (Shard.dataset_id == dataset_id) & (Shard.state == state)
-    return unit.session.scalar(select(func.count()).where(is_one)) or 0
+    is_queued = (Shard.dataset_id == dataset_id) & (Shard.state == ShardState.QUEUED)
+    return unit.session.scalar(select(func.count()).where(is_queued)) or 0

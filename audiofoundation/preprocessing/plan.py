@@ -157,7 +157,7 @@ def _retry_failed(unit: UnitOfWork, dataset_id: str) -> int:
         unit.session.execute(update(Shard).where(Shard.id == shard_id).values(state=ShardState.QUEUED))
         unit.session.execute(
             update(DatasetItem)
-            .where(DatasetItem.shard_id == shard_id)
+            .where(DatasetItem.shard_id == shard_id, DatasetItem.state != DatasetItemState.TOMBSTONED)
             .values(state=DatasetItemState.QUEUED, error_class=None, error=None)
         )
         unit.enqueue(

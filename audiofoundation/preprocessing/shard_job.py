@@ -1,9 +1,7 @@
 """The job `preprocess.shard`: some recordings become one immutable shard and the rows that name it."""
 
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,15 +22,19 @@ from audiofoundation.features.descriptors import Descriptors, combine
 from audiofoundation.identifiers import AssetId, DatasetId, ItemId, Sha256, sha256_of
 from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import UnitOfWork
+from audiofoundation.jobs.removal import enqueue_rewrite
 from audiofoundation.preprocessing.cpu_time import CpuClock
+from audiofoundation.preprocessing.job_directory import job_directory
 from audiofoundation.preprocessing.options import DatasetOptions
 from audiofoundation.preprocessing.plan import enqueue_commit_if_complete
 from audiofoundation.preprocessing.recording import RecordingToCut, cut_recording
 from audiofoundation.preprocessing.states import DatasetItemState, ShardState
+from audiofoundation.preprocessing.versions import tainted_items
 from audiofoundation.shards.index import index_key
 from audiofoundation.shards.writer import ShardSummary, ShardWriter
 from audiofoundation.storage.keys import shard_key
 from audiofoundation.storage.object_store import ObjectStore
+from audiofoundation.telemetry.failpoints import Failpoint, failpoint
 
 # What is wrong with one recording and not with the platform; the shard goes on without it.
 _ITEM_ERRORS = (DecodeFailed, AudioTooLong, PayloadTooLarge, ObjectCorrupt, ObjectNotFound)
@@ -84,17 +86,19 @@ class ShardPreprocess:
         if shard is None:
             return _nothing
         started, clock = time.monotonic(), CpuClock()
-        with _job_directory(self.work_dir, claim) as directory:
+        with job_directory(self.work_dir, claim) as directory:
             path = directory / "shard.tar"
             with ShardWriter(path) as writer:
                 outcomes = [self._add(writer, recording, shard, directory) for recording in shard.recordings]
                 summary = writer.finish()
+            failpoint(Failpoint.SHARD_WRITTEN)
             stored = _Stored()
             if summary.num_samples:
                 key = shard_key(shard.dataset_id, shard.shard_index, claim.attempt, summary.sha256)
                 self.store.put_file(key, path)
                 index = writer.index().to_bytes()
                 self.store.put_bytes(index_key(key), index, content_type="application/json")
+                failpoint(Failpoint.SHARD_STORED)
                 stored = _Stored(key, sha256_of(index))
         cost = _Cost(claim.attempt, time.monotonic() - started, clock.elapsed_s())
         return _committed(shard, stored, summary, outcomes, cost)
@@ -144,6 +148,7 @@ class ShardPreprocess:
             self.store.get_to_file(recording.key, path, sha256=recording.asset_sha256)
             for sample in cut_recording(path, recording, shard.options, work_dir=directory):
                 writer.write(sample)
+                failpoint(Failpoint.SHARD_SAMPLE_WRITTEN)
                 num_segments += 1
                 num_audio_samples += sample.meta.num_samples
                 if sample.meta.descriptors is not None:
@@ -225,6 +230,8 @@ def _committed(
                     updated_at=time.time(),
                 )
             )
+        if tainted_items(unit.session, shard.id):  # taken down while the shard was made
+            enqueue_rewrite(unit, shard.id)
         enqueue_commit_if_complete(unit, shard.dataset_id)
 
     return effect
@@ -232,16 +239,3 @@ def _committed(
 
 def _nothing(unit: UnitOfWork) -> None:  # noqa: ARG001
     return
-
-
-@contextmanager
-def _job_directory(work_dir: Path, claim: Claim) -> Iterator[Path]:
-    """An empty directory for this attempt; what killed attempts left is removed first and at the end."""
-    parent = work_dir / claim.job_id
-    shutil.rmtree(parent, ignore_errors=True)
-    directory = parent / str(claim.attempt)
-    directory.mkdir(parents=True)
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(parent, ignore_errors=True)

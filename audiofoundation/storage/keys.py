@@ -37,3 +37,11 @@ def model_key(name: str, sha256: Sha256) -> str:
 def upload_key(upload_id: str) -> str:
     """Return the key where an upload waits until it is ingested."""
     return f"uploads/{upload_id}"
+
+
+def shard_of_key(key: str) -> tuple[str, int] | None:
+    """Return the dataset and the number of the shard that an object is a copy of; None when it is none."""
+    match key.split("/"):
+        case ["datasets", dataset_id, "shards", index, _] if index.isdecimal():
+            return dataset_id, int(index)
+    return None

@@ -18,7 +18,10 @@ from audiofoundation.ingestion.discoveries import discovery_page
 from audiofoundation.ingestion.parsed_lines import parse_lines
 from audiofoundation.ingestion.progress import CollectionProgress, collection_progress, item_page
 from audiofoundation.ingestion.source import SourceLine, parse_source
+from audiofoundation.ingestion.takedown import discard_if_taken_down, require_welcome
 from audiofoundation.storage.keys import raw_key
+from audiofoundation.telemetry.failpoints import Failpoint, failpoint
+from services.ingest import lineage_routes
 from services.ingest.events import add_event_route
 from services.ingest.schemas import (
     CollectionIn,
@@ -39,11 +42,14 @@ from services.ingest.wiring import Container
 
 
 def create_router(container: Container) -> APIRouter:
-    """Return the routes under /v1/collections."""
-    router = APIRouter(prefix="/v1/collections", tags=["ingest"])
-    _add_collection_routes(router, container)
-    _add_discovery_routes(router, container)
-    _add_item_routes(router, container)
+    """Return the routes under /v1/collections, and those of lineage and takedown."""
+    collections = APIRouter(prefix="/v1/collections", tags=["ingest"])
+    _add_collection_routes(collections, container)
+    _add_discovery_routes(collections, container)
+    _add_item_routes(collections, container)
+    router = APIRouter()
+    router.include_router(collections)
+    router.include_router(lineage_routes.create_router(container))
     return router
 
 
@@ -103,15 +109,24 @@ def _add_item_routes(router: APIRouter, container: Container) -> None:
         request: Request, collection: str, sha256: str, name: Annotated[Text, Query(min_length=1)]
     ) -> UploadStored:
         digest = Sha256(parse_source(f"sha256:{sha256}").text)
+        await run_in_threadpool(_require_welcome, container, digest)
         async with receive(request.stream(), container.spool_dir, sha256=digest) as path:
             await run_in_threadpool(container.store.put_file, raw_key(digest), path)
+            failpoint(Failpoint.UPLOAD_STORED)
         item_id, is_new = await run_in_threadpool(_add_upload, container, collection, digest, name)
         return UploadStored(item=item_id, sha256=digest, added=is_new)
 
 
 def _add_upload(container: Container, collection: str, sha256: Sha256, name: str) -> tuple[ItemId, bool]:
     with container.queue.unit_of_work() as unit:
-        return add_upload(unit, get_collection(unit.session, collection), sha256, name=name)
+        item_id, is_new = add_upload(unit, get_collection(unit.session, collection), sha256, name=name)
+        discard_if_taken_down(unit, item_id, sha256)
+        return item_id, is_new
+
+
+def _require_welcome(container: Container, sha256: Sha256) -> None:
+    with read_session(container.queue.engine) as session:
+        require_welcome(session, sha256)
 
 
 def _to_line(source: str | SourceIn) -> SourceLine:

@@ -1,8 +1,11 @@
 """The jobs of the ingest service and the worker that runs them."""
 
+from collections.abc import Mapping
+
 from audiofoundation.catalog.engine import create_catalog_engine
 from audiofoundation.ingestion.expand_job import DiscoveryExpand
 from audiofoundation.ingestion.item_job import ItemIngest
+from audiofoundation.ingestion.purge_job import Purge
 from audiofoundation.jobs.celery_app import CeleryPublisher
 from audiofoundation.jobs.kinds import QUEUE_OF, JobKind
 from audiofoundation.jobs.queue import JobQueue
@@ -16,6 +19,16 @@ _CONCURRENCY = 2
 
 def work(settings: Settings) -> None:
     """Work until SIGTERM."""
+    run_worker(
+        settings,
+        queues=[QUEUE_OF[JobKind.INGEST_ITEM]],
+        handlers=create_handlers(settings),
+        concurrency=_CONCURRENCY,
+    )
+
+
+def create_handlers(settings: Settings) -> Mapping[JobKind, HandlerSpec]:
+    """Return what the worker does, the most urgent first."""
     store = ObjectStore(settings.storage)
     store.ensure_bucket()
     engine = create_catalog_engine(settings.catalog)
@@ -32,13 +45,10 @@ def work(settings: Settings) -> None:
         jobs=settings.jobs,
         work_dir=settings.data_dir / "work" / "ingest",
     )
-    run_worker(
-        settings,
-        queues=[QUEUE_OF[JobKind.INGEST_ITEM]],
-        # What is still to be found comes before the million items that were.
-        handlers={
-            JobKind.INGEST_EXPAND: HandlerSpec(expand, expand.on_failure),
-            JobKind.INGEST_ITEM: HandlerSpec(ingest, ingest.on_failure),
-        },
-        concurrency=_CONCURRENCY,
-    )
+    purge = Purge(engine, store, settings.data_dir)
+    # What was taken down goes first; what is still to be found comes before the million items that were.
+    return {
+        JobKind.PURGE: HandlerSpec(purge, purge.on_failure),
+        JobKind.INGEST_EXPAND: HandlerSpec(expand, expand.on_failure),
+        JobKind.INGEST_ITEM: HandlerSpec(ingest, ingest.on_failure),
+    }
