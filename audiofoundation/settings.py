@@ -118,6 +118,20 @@ class FetchSettings(_Block):
         return value
 
 
+class ProbeSettings(_Block):
+    """What recordings must be like to be worth their bytes. Crawled sources only, unless the policy judges all."""
+
+    is_enabled: bool = True
+    range_bytes: int = Field(default=512 << 10, ge=32 << 10, description="length of each range that is looked at")
+    num_ranges: int = Field(default=3, ge=1, le=8)
+    min_centroid_hz: float = Field(default=50.0, description="average frequency: the spectrum's centre of gravity")
+    min_cutoff_hz: float = Field(default=3000.0, description="where the spectrum ends in a cliff")
+    max_hum_to_signal_db: float = Field(default=-6.0, description="level of mains hum over the whole signal's")
+    max_clipped_ratio: float = 0.05
+    max_silence_ratio: float = 0.9
+    max_noise_floor_dbfs: float = -20.0
+
+
 class ServingSettings(_Block):
     """Doors and limits of the HTTP, WebSocket and gRPC servers."""
 
@@ -166,6 +180,7 @@ class Settings(BaseSettings):
     catalog: CatalogSettings = CatalogSettings()
     jobs: JobSettings = JobSettings()
     fetch: FetchSettings = FetchSettings()
+    probe: ProbeSettings = ProbeSettings()
     serving: ServingSettings = ServingSettings()
     models: ModelSettings = ModelSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

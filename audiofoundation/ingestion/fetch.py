@@ -174,6 +174,32 @@ def fetch_to_file(
     raise AssertionError("unreachable")
 
 
+def read_range(
+    url: str, first: int, num_bytes: int, *, settings: FetchSettings, is_crawl: bool = False
+) -> tuple[bytes, int | None]:
+    """Return up to that many bytes of the file behind a URL from an offset on, and the file's size.
+
+    No bytes and no size where the server gives no ranges. Raises as `fetch_to_file`.
+    """
+    asked = {"Range": f"bytes={first}-{first + num_bytes - 1}"}
+    with open_checked(url, settings=settings, headers=asked) as response:
+        if response.status == 416:
+            return b"", None
+        check_status(response.status, response.address.host, response.headers)
+        if is_crawl:
+            _check_robots(response.headers, response.address.host)
+        span = response.headers.get("content-range", "")
+        if response.status != 206 or not span.startswith(f"bytes {first}-"):
+            return b"", None
+        data = bytearray()
+        for block in response.blocks:
+            data += block
+            if len(data) >= num_bytes:
+                break
+    size = span.rpartition("/")[2]
+    return bytes(data[:num_bytes]), int(size) if size.isdecimal() else None
+
+
 class _Transfer:
     """What has arrived of one body, over any number of connections."""
 

@@ -1,8 +1,10 @@
 """The job `ingest.item`: one source becomes one verified, immutable object and a row that names it."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import Engine, select
@@ -13,20 +15,23 @@ from audiofoundation.catalog.tables import Asset, Collection, Item
 from audiofoundation.errors import AudioFoundationError, NotFound, ObjectNotFound, RateLimited
 from audiofoundation.identifiers import Sha256, create_id
 from audiofoundation.ingestion.catalog_items import set_state
-from audiofoundation.ingestion.fetch import FetchBudget, RobotsRefused, fetch_to_file
+from audiofoundation.ingestion.excerpts import Excerpts
+from audiofoundation.ingestion.fetch import FetchBudget, RobotsRefused, fetch_to_file, read_range
 from audiofoundation.ingestion.job_directory import job_directory
 from audiofoundation.ingestion.planner import Planner
-from audiofoundation.ingestion.policy import Policy, PolicyScope, policy_for
+from audiofoundation.ingestion.policy import UNLIMITED, Policy, PolicyScope, policy_for
+from audiofoundation.ingestion.probe import RangeReader, Stage, Verdict, judge, probe_ranges, write_verdict
 from audiofoundation.ingestion.source import SourceKind
 from audiofoundation.ingestion.states import OUR_CLASSES, PENDING_STATES, ItemRefused, ItemState, RefusalClass
-from audiofoundation.ingestion.takedown import discard_if_taken_down, require_welcome
 from audiofoundation.ingestion.verify import VerifiedAudio, check_complete, verify_audio
 from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import UnitOfWork
-from audiofoundation.settings import EgressIdentity, FetchSettings, JobSettings
+from audiofoundation.settings import EgressIdentity, FetchSettings, JobSettings, ProbeSettings
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ObjectStore
-from audiofoundation.telemetry.failpoints import Failpoint, failpoint
+
+if TYPE_CHECKING:
+    from audiofoundation.ingestion.youtube import YoutubeSource
 
 _log = structlog.get_logger(__name__)
 _FETCH_WALL_S = 700.0  # under the broker's hard limit of one job
@@ -63,11 +68,12 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class FetchedBytes:
-    """A local file with the original bytes and where they came from."""
+    """A local file with the original bytes, where they came from, and whether ranges of them were judged before."""
 
     path: Path
     sha256: Sha256
     provenance: Provenance
+    is_probed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,8 @@ class ItemIngest:
         settings: what URL fetches may reach.
         work_dir: directories of running jobs; a dead attempt's is removed by the next one.
         jobs: how long a lease is extended while bytes arrive.
+        probe: what recordings must be like.
+        open_youtube: makes the way to YouTube by an identity; yt-dlp's own when None.
     """
 
     engine: Engine
@@ -87,6 +95,8 @@ class ItemIngest:
     settings: FetchSettings
     work_dir: Path
     jobs: JobSettings
+    probe: ProbeSettings = field(default_factory=ProbeSettings)
+    open_youtube: "Callable[[EgressIdentity], YoutubeSource] | None" = None
 
     def __call__(self, claim: Claim) -> Effect:
         """Fetch, verify and store; return what to write. Raises what fetching and decoding raise."""
@@ -96,16 +106,12 @@ class ItemIngest:
         try:
             with job_directory(self.work_dir, claim) as directory:
                 fetched = self._fetch(item, directory, claim)
-                failpoint(Failpoint.INGEST_FETCHED)
-                self._require_welcome(fetched.sha256)
-                audio = verify_audio(fetched.path)
+                audio = self._verify(item, fetched)
                 item.policy.check_duration(audio.info.duration_s)
                 check_complete(audio, advertised_s=fetched.provenance.advertised_s)
-                failpoint(Failpoint.INGEST_VERIFIED)
                 key = raw_key(fetched.sha256)
                 if item.kind is not SourceKind.FILE:
                     self.store.put_file(key, fetched.path)
-                failpoint(Failpoint.INGEST_STORED)
                 size_bytes = fetched.path.stat().st_size
         except RobotsRefused as error:
             return _refused(item, claim, ItemRefused(RefusalClass.ROBOTS, error.message))
@@ -151,19 +157,44 @@ class ItemIngest:
             self._move(item, ItemState.FETCHING, ItemState.QUEUED)
             raise
 
-    def _require_welcome(self, sha256: Sha256) -> None:
-        with read_session(self.engine) as session:
-            require_welcome(session, sha256)
+    def _verify(self, item: ItemToIngest, fetched: FetchedBytes) -> VerifiedAudio:
+        """Decode all of it, and judge it on the way unless its ranges were judged already."""
+        if not self._is_probed(item) or fetched.is_probed:
+            return verify_audio(fetched.path)
+        excerpts = Excerpts()
+        audio = verify_audio(fetched.path, excerpts=excerpts)
+        size_bytes = fetched.path.stat().st_size
+        self._check(item, judge(excerpts.waveforms, self.probe, stage=Stage.WHOLE, num_bytes=size_bytes))
+        return audio
+
+    def _is_probed(self, item: ItemToIngest) -> bool:
+        return self.probe.is_enabled and item.policy is not UNLIMITED
+
+    def _probe_ranges(self, item: ItemToIngest, read: RangeReader) -> bool:
+        """Judge ranges of what is to be fetched; return whether they told. Raises ItemRefused."""
+        verdict = probe_ranges(read, self.probe) if self._is_probed(item) else None
+        if verdict is not None:
+            self._check(item, verdict)
+        return verdict is not None
+
+    def _check(self, item: ItemToIngest, verdict: Verdict) -> None:
+        with write_session(self.engine) as session:
+            write_verdict(session, item.id, verdict, self.probe)
+        verdict.check()
 
     def _move(self, item: ItemToIngest, before: ItemState, after: ItemState) -> None:
         with write_session(self.engine) as session:
             change_items(session, (Item.id == item.id) & (Item.state == before), ItemChange(after))
 
     def _from_web(self, item: ItemToIngest, directory: Path) -> FetchedBytes:
+        def read(first: int, num_bytes: int) -> tuple[bytes, int | None]:
+            return read_range(item.source, first, num_bytes, settings=self.settings, is_crawl=True)
+
+        is_probed = self._probe_ranges(item, read)
         path = directory / "body"
         budget = FetchBudget(wall_s=_FETCH_WALL_S, is_crawl=True)
         result = fetch_to_file(item.source, path, settings=self.settings, budget=budget)
-        return FetchedBytes(path, result.sha256, Provenance(tool_version="audiofoundation"))
+        return FetchedBytes(path, result.sha256, Provenance(tool_version="audiofoundation"), is_probed)
 
     def _uploaded(self, sha256: Sha256, directory: Path) -> FetchedBytes:
         path = directory / "body"
@@ -177,17 +208,18 @@ class ItemIngest:
         self, item: ItemToIngest, directory: Path, claim: Claim, identity: EgressIdentity
     ) -> FetchedBytes:
         # yt-dlp takes a second to import: only a worker that meets a video pays for it.
-        from audiofoundation.ingestion.youtube import YoutubeSource
-        from audiofoundation.ingestion.youtube_item import LeaseHeartbeat, fetch_video
+        from audiofoundation.ingestion.youtube import YoutubeSource, check_video
+        from audiofoundation.ingestion.youtube_item import LeaseHeartbeat, to_fetched
 
         heartbeat = LeaseHeartbeat(self.engine, claim, self.jobs)
-        source = YoutubeSource(self.settings, identity=identity)
-        return fetch_video(item, directory, source=source, attempt=claim.attempt, heartbeat=heartbeat)
+        source = self.open_youtube(identity) if self.open_youtube else YoutubeSource(self.settings, identity=identity)
+        with source.open(item.source, directory / "video", attempt=claim.attempt) as video:
+            check_video(video.info, item.policy)
+            is_probed = self._probe_ranges(item, video.read_range)
+            return to_fetched(video, video.download(heartbeat), is_probed=is_probed)
 
     def _stored(self, item: ItemToIngest, fetched: FetchedBytes, audio: VerifiedAudio, size_bytes: int) -> Effect:
         def effect(unit: UnitOfWork) -> None:
-            if discard_if_taken_down(unit, item.id, fetched.sha256):
-                return
             asset_id = _ensure_asset(unit, fetched, audio, size_bytes)
             columns: dict[str, object] = {
                 "asset_id": asset_id,

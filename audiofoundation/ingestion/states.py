@@ -24,7 +24,6 @@ PENDING_STATES = frozenset({ItemState.QUEUED, ItemState.FETCHING})
 class RefusalClass(StrEnum):
     """Why an item is not taken, though nothing went wrong."""
 
-    TAKEN_DOWN = "taken_down"
     LICENSE = "license"
     ROBOTS = "robots"
     TOO_SHORT = "too_short"
@@ -35,10 +34,15 @@ class RefusalClass(StrEnum):
     PRIVATE = "private"
     NOT_YET = "not_yet"
     INCOMPLETE = "incomplete"
+    LOW_CENTROID = "low_centroid"
+    LOW_CUTOFF = "low_cutoff"
+    HUM = "hum"
+    CLIPPED = "clipped"
+    SILENT = "silent"
+    NOISY = "noisy"
 
 
 _STATE_OF = {
-    RefusalClass.TAKEN_DOWN: ItemState.TOMBSTONED,
     RefusalClass.PERMANENT: ItemState.FAILED,
     RefusalClass.PRIVATE: ItemState.FAILED,
     RefusalClass.INCOMPLETE: ItemState.FAILED,

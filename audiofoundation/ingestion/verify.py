@@ -5,6 +5,7 @@ from pathlib import Path
 
 from audiofoundation.audio.decode import AudioInfo, DecodeLimits, decode_blocks
 from audiofoundation.errors import DecodeFailed
+from audiofoundation.ingestion.excerpts import Excerpts
 from audiofoundation.ingestion.states import ItemRefused, RefusalClass
 
 MAX_DURATION_S = 4 * 3600.0
@@ -19,16 +20,17 @@ class VerifiedAudio:
     damage: str | None
 
 
-def verify_audio(path: Path, *, limits: DecodeLimits = LIMITS) -> VerifiedAudio:
-    """Decode the whole file in the sandbox and keep nothing of it.
+def verify_audio(path: Path, *, limits: DecodeLimits = LIMITS, excerpts: Excerpts | None = None) -> VerifiedAudio:
+    """Decode the whole file in the sandbox and keep nothing of it but excerpts, where somebody wants them.
 
     Raises:
         DecodeFailed: it is not audio, or nothing in it decodes.
         AudioTooLong: it lasts longer than four hours, or expands too far.
     """
-    with decode_blocks(path, limits=limits, is_mono=True) as blocks:
-        for _ in blocks:
-            pass
+    with decode_blocks(path, limits=limits, is_mono=excerpts is None) as blocks:
+        for block in blocks:
+            if excerpts is not None:
+                excerpts.add(block)
         if blocks.info is None or blocks.info.duration_s <= 0:
             raise DecodeFailed("the file holds no audio")
         return VerifiedAudio(blocks.info, blocks.damage)

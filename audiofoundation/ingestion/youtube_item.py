@@ -1,4 +1,4 @@
-"""One YouTube video as an item: policy on its metadata, then its sound."""
+"""One YouTube video as an item."""
 
 import time
 from pathlib import Path
@@ -6,31 +6,21 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from audiofoundation.identifiers import sha256_of_stream
-from audiofoundation.ingestion.item_job import FetchedBytes, ItemToIngest, Provenance
-from audiofoundation.ingestion.youtube import TOOL_VERSION, Heartbeat, YoutubeSource, check_video
+from audiofoundation.ingestion.item_job import FetchedBytes, Provenance
+from audiofoundation.ingestion.youtube import TOOL_VERSION, OpenVideo
 from audiofoundation.jobs.lease import Claim, renew
 from audiofoundation.settings import JobSettings
 
 _RENEW_EVERY_S = 5.0
 
 
-def fetch_video(
-    item: ItemToIngest, directory: Path, *, source: YoutubeSource, attempt: int, heartbeat: Heartbeat
-) -> FetchedBytes:
-    """Fetch the sound of the item's video, if the policy lets us.
-
-    Raises:
-        ItemRefused: the policy or YouTube says no; no byte of the video was asked for in the first case.
-        LeaseLost: another worker has the job; the download stops.
-    """
-    with source.open(item.source, directory / "video", attempt=attempt) as video:
-        info = video.info
-        check_video(info, item.policy)
-        path = video.download(heartbeat)
+def to_fetched(video: OpenVideo, path: Path, *, is_probed: bool) -> FetchedBytes:
+    """Return the file that was downloaded, with its hash and what YouTube says of it."""
     with path.open("rb") as file:
         digest = sha256_of_stream(file)
+    info = video.info
     provenance = Provenance(TOOL_VERSION, info.title, info.channel, info.license, info.duration_s)
-    return FetchedBytes(path, digest, provenance)
+    return FetchedBytes(path, digest, provenance, is_probed)
 
 
 class LeaseHeartbeat:

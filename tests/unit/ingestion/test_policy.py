@@ -26,7 +26,7 @@ from audiofoundation.settings import FetchSettings
 from tests.data_plane import FileServer, serving_files
 from tests.unit.ingestion.test_youtube import RECORDED, SOUND, URL, no_progress, recorded_site, with_formats
 
-NOT_CC = [
+NOT_CC: list[object] = [
     None, "", "Standard YouTube License", "Youtube-Standardlizenz", "creative commons", YOUTUBE_CC.lower(),
     f"{YOUTUBE_CC} ", f"not {YOUTUBE_CC}", "CC-BY-ND", "All rights reserved", 7, ["Creative Commons"], {},
 ]  # fmt: skip
@@ -39,8 +39,7 @@ def youtube_policy(name: str, channels: tuple[str, ...] = ()) -> Policy:
 def is_taken(policy: Policy, license_text: str | None, channel_id: str | None = None) -> bool:
     try:
         policy.check_license(license_text, channel_id=channel_id)
-    except ItemRefused as refusal:
-        assert refusal.refusal is RefusalClass.LICENSE
+    except ItemRefused:
         return False
     return True
 
