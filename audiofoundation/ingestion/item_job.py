@@ -23,12 +23,14 @@ from audiofoundation.ingestion.policy import UNLIMITED, Policy, PolicyScope, pol
 from audiofoundation.ingestion.probe import RangeReader, Stage, Verdict, judge, probe_ranges, write_verdict
 from audiofoundation.ingestion.source import SourceKind
 from audiofoundation.ingestion.states import OUR_CLASSES, PENDING_STATES, ItemRefused, ItemState, RefusalClass
+from audiofoundation.ingestion.takedown import discard_if_taken_down, require_welcome
 from audiofoundation.ingestion.verify import VerifiedAudio, check_complete, verify_audio
 from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import UnitOfWork
 from audiofoundation.settings import EgressIdentity, FetchSettings, JobSettings, ProbeSettings
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ObjectStore
+from audiofoundation.telemetry.failpoints import Failpoint, failpoint
 
 if TYPE_CHECKING:
     from audiofoundation.ingestion.youtube import YoutubeSource
@@ -106,12 +108,16 @@ class ItemIngest:
         try:
             with job_directory(self.work_dir, claim) as directory:
                 fetched = self._fetch(item, directory, claim)
+                failpoint(Failpoint.INGEST_FETCHED)
+                self._require_welcome(fetched.sha256)
                 audio = self._verify(item, fetched)
                 item.policy.check_duration(audio.info.duration_s)
                 check_complete(audio, advertised_s=fetched.provenance.advertised_s)
+                failpoint(Failpoint.INGEST_VERIFIED)
                 key = raw_key(fetched.sha256)
                 if item.kind is not SourceKind.FILE:
                     self.store.put_file(key, fetched.path)
+                failpoint(Failpoint.INGEST_STORED)
                 size_bytes = fetched.path.stat().st_size
         except RobotsRefused as error:
             return _refused(item, claim, ItemRefused(RefusalClass.ROBOTS, error.message))
@@ -182,6 +188,10 @@ class ItemIngest:
             write_verdict(session, item.id, verdict, self.probe)
         verdict.check()
 
+    def _require_welcome(self, sha256: Sha256) -> None:
+        with read_session(self.engine) as session:
+            require_welcome(session, sha256)
+
     def _move(self, item: ItemToIngest, before: ItemState, after: ItemState) -> None:
         with write_session(self.engine) as session:
             change_items(session, (Item.id == item.id) & (Item.state == before), ItemChange(after))
@@ -220,6 +230,8 @@ class ItemIngest:
 
     def _stored(self, item: ItemToIngest, fetched: FetchedBytes, audio: VerifiedAudio, size_bytes: int) -> Effect:
         def effect(unit: UnitOfWork) -> None:
+            if discard_if_taken_down(unit, item.id, fetched.sha256):
+                return
             asset_id = _ensure_asset(unit, fetched, audio, size_bytes)
             columns: dict[str, object] = {
                 "asset_id": asset_id,

@@ -24,6 +24,7 @@ PENDING_STATES = frozenset({ItemState.QUEUED, ItemState.FETCHING})
 class RefusalClass(StrEnum):
     """Why an item is not taken, though nothing went wrong."""
 
+    TAKEN_DOWN = "taken_down"
     LICENSE = "license"
     ROBOTS = "robots"
     TOO_SHORT = "too_short"
@@ -43,6 +44,7 @@ class RefusalClass(StrEnum):
 
 
 _STATE_OF = {
+    RefusalClass.TAKEN_DOWN: ItemState.TOMBSTONED,
     RefusalClass.PERMANENT: ItemState.FAILED,
     RefusalClass.PRIVATE: ItemState.FAILED,
     RefusalClass.INCOMPLETE: ItemState.FAILED,
