@@ -7,7 +7,7 @@ Shape letters: N samples, T frames, K frequency bins, F mel bands.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -59,8 +59,18 @@ class Descriptors:
 
     def rounded(self) -> "Descriptors":
         """Return the same to six digits, which is more than they mean and a third of the text."""
-        values = {name: _rounded(value) for name, value in asdict(self).items()}
-        return Descriptors(**values)  # type: ignore[arg-type]
+        return Descriptors(
+            duration_s=_rounded(self.duration_s),
+            spectral_centroid_hz=_rounded(self.spectral_centroid_hz),
+            spectral_bandwidth_hz=_rounded(self.spectral_bandwidth_hz),
+            spectral_rolloff_hz=_rounded(self.spectral_rolloff_hz),
+            zero_crossing_rate=_rounded(self.zero_crossing_rate),
+            rms=_rounded(self.rms),
+            mfcc_mean=tuple(map(_rounded, self.mfcc_mean)),
+            mfcc_std=tuple(map(_rounded, self.mfcc_std)),
+            tempo_bpm=None if self.tempo_bpm is None else _rounded(self.tempo_bpm),
+            harmonic_ratio=None if self.harmonic_ratio is None else _rounded(self.harmonic_ratio),
+        )
 
 
 def describe(samples: Float32, sample_rate_hz: int, *, has_rhythm: bool = True) -> Descriptors:
@@ -182,15 +192,13 @@ def magnitudes_of(frames_TN: Float32, sample_rate_hz: int) -> Float32:
 
 def spectral_shape(magnitudes_TK: Float32, sample_rate_hz: int) -> Float64:
     """Return centroid, bandwidth and roll-off in Hz of each frame [T, 3]; zeros for silence."""
-    num_bins = magnitudes_TK.shape[1]
-    place = np.linspace(0.0, 1.0, num_bins)
-    powers = np.stack([np.ones(num_bins), place, place**2], axis=1).astype(np.float32)
+    place, powers = _places(magnitudes_TK.shape[1])
     total, first, second = (magnitudes_TK @ powers).astype(np.float64).T
     total[total < np.finfo(np.float32).tiny] = 1.0
     mean = first / total
     bandwidth = np.sqrt(np.maximum(0.0, second / total - mean**2))
     risen_TK = np.cumsum(magnitudes_TK, axis=1)
-    rolloff = place[(risen_TK < np.float32(_ROLLOFF_SHARE) * risen_TK[:, -1:]).sum(axis=1)]
+    rolloff = place[np.count_nonzero(risen_TK < np.float32(_ROLLOFF_SHARE) * risen_TK[:, -1:], axis=1)]
     return np.stack([mean, bandwidth, rolloff], axis=1) * (sample_rate_hz / 2)
 
 
@@ -216,10 +224,15 @@ def cepstrum(bands_db_TF: Float32) -> Float32:
     return coefficients
 
 
-def _rounded(value: float | tuple[float, ...] | None) -> float | tuple[float, ...] | None:
-    if isinstance(value, tuple):
-        return tuple(float(f"{one:.6g}") for one in value)
-    return None if value is None else float(f"{value:.6g}")
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+@lru_cache(maxsize=4)
+def _places(num_bins: int) -> tuple[Float64, Float32]:
+    """Return where each bin lies between 0 and half the rate [K], and its powers 0 to 2 [K, 3]."""
+    place = np.linspace(0.0, 1.0, num_bins)
+    return place, np.stack([np.ones(num_bins), place, place**2], axis=1).astype(np.float32)
 
 
 @lru_cache(maxsize=8)

@@ -32,6 +32,7 @@ from audiofoundation.audio.waveform import Samples, mix_to_mono
 _BLOCK_VALUES = 1 << 16
 _LOUDEST = np.float32(1e6)  # 120 dB over full scale; the squares of 1e20, which a float file can hold, are infinite
 _MIN_MISSING_S, _MIN_MISSING_RATIO = 0.1, 0.01
+_FLUSH_BYTES = 1 << 18
 _MIN_BOMB_S = 60.0  # a file that decodes to less than this is no bomb, whatever its ratio
 
 
@@ -59,6 +60,8 @@ class _Decode:
         self._output_fd = output_fd
         self._num_source = 0
         self._num_sent_bytes = 0
+        self._waiting: list[bytes | memoryview] = []
+        self._num_waiting_bytes = 0
         self._damage: str | None = None
 
     def run(self, input_fd: int) -> None:
@@ -78,7 +81,8 @@ class _Decode:
             self._send(resampler.push(self._mix(first[:, :0]), is_last=True))
             self._note_missing(declared_s, rate_hz)
         end = StreamEnd(self._num_source, self._damage)
-        _write(self._output_fd, protocol.pack(protocol.DONE, end))
+        self._put(protocol.pack(protocol.DONE, end))
+        self._flush()
 
     def _start(self, stream: "av.AudioStream", first: Samples, rate_hz: int) -> StreamingResampler:
         out_rate_hz = self._request.target_rate_hz or rate_hz
@@ -91,7 +95,7 @@ class _Decode:
             out_rate_hz=out_rate_hz,
             out_channels=out_channels,
         )
-        _write(self._output_fd, protocol.pack(protocol.INFO, info))
+        self._put(protocol.pack(protocol.INFO, info))
         return StreamingResampler(rate_hz, out_rate_hz, out_channels)
 
     def _blocks(self, container: "av.container.InputContainer", stream: "av.AudioStream") -> Iterator[Samples]:
@@ -173,16 +177,29 @@ class _Decode:
     def _send(self, samples: Samples) -> None:
         if not samples.shape[1]:
             return
-        data = np.ascontiguousarray(samples.T).data.cast("B")
+        data = memoryview(samples.T.tobytes())  # a copy: the buffer of frames is used again
         self._num_sent_bytes += len(data)
         if self._num_sent_bytes > self._request.decoded_bytes:
             raise MediaRefused("too_large", "decoded it would take more memory than is allowed")
         step = protocol.MAX_SAMPLE_BYTES - protocol.MAX_SAMPLE_BYTES % (4 * samples.shape[0])
         for start in range(0, len(data), step):
             part = data[start : start + step]
-            header = protocol.HEADER.pack(protocol.SAMPLES, len(part))
-            num_written = os.writev(self._output_fd, [header, part])
-            _write(self._output_fd, part[max(0, num_written - len(header)) :])
+            self._put(protocol.HEADER.pack(protocol.SAMPLES, len(part)))
+            self._put(part)
+
+    def _put(self, data: bytes | memoryview) -> None:
+        """Write later, together: each write wakes the reader, which costs more than copying."""
+        self._waiting.append(data)
+        self._num_waiting_bytes += len(data)
+        if self._num_waiting_bytes >= _FLUSH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        waiting, self._waiting, self._num_waiting_bytes = self._waiting, [], 0
+        num_written = os.writev(self._output_fd, waiting)
+        for data in waiting:
+            _write(self._output_fd, data[num_written:])
+            num_written = max(0, num_written - len(data))
 
 
 def _reason(error: Exception) -> str:
