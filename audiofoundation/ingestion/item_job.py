@@ -158,6 +158,10 @@ class ItemIngest:
                 self._move(item, ItemState.QUEUED, ItemState.FETCHING)
                 if item.kind is SourceKind.YOUTUBE:
                     return self._from_youtube(item, directory, claim, place.identity)
+                if item.kind is SourceKind.YANDEX:
+                    from audiofoundation.ingestion.yandex_item import fetch_track  # its library is an extra
+
+                    return fetch_track(item, directory, settings=self.settings)
                 return self._from_web(item, directory)
         except RateLimited:
             self._move(item, ItemState.FETCHING, ItemState.QUEUED)

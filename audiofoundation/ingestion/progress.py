@@ -62,7 +62,7 @@ def collection_progress(session: Session, collection: Collection, *, fetch: Fetc
         if error_class:
             classes[error_class] = classes.get(error_class, 0) + count
         if state in PENDING_STATES:
-            pending[SourceKind(kind)] += count
+            pending[SourceKind.URL if kind == SourceKind.YANDEX else SourceKind(kind)] += count
     eta_s = time_left_s(session, pending, settings=fetch)
     discoveries = count_discoveries(session, collection.id)
     total = sum(states.values())

@@ -12,6 +12,10 @@ from audiofoundation.errors import InvalidRequest, UnsafeUrl
 from audiofoundation.ingestion.web_address import parse_web_address
 
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
+_TRACK_ID = re.compile(r"\d{1,20}")
+_YANDEX_TRACK = re.compile(
+    r"https?://music\.yandex\.(?:ru|com|by|kz|uz)/(?:album/\d{1,20}/)?track/(\d{1,20})/?(?:\?.*)?"
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 YOUTUBE_HOSTS = frozenset(
@@ -22,10 +26,11 @@ _MAX_LENGTH = 2048
 
 
 class SourceKind(StrEnum):
-    """Where the bytes come from. `youtube` and `url` are crawled; `file` is what an operator uploaded."""
+    """Where the bytes come from. All but `file`, which is what an operator uploaded, are crawled."""
 
     YOUTUBE = "youtube"
     URL = "url"
+    YANDEX = "yandex"
     FILE = "file"
 
 
@@ -57,7 +62,7 @@ class Source:
     """One thing to ingest.
 
     Attributes:
-        canonical: `youtube:ID`, `url:https://…` or `sha256:HEX`; equal for equal things.
+        canonical: `youtube:ID`, `yandex:ID`, `url:https://…` or `sha256:HEX`; equal for equal things.
         kind: where the bytes come from.
         text: what is fetched (the canonical URL) or, for a file, its hash.
     """
@@ -96,6 +101,8 @@ def parse_source(line: str) -> Source:
         return _youtube(rest)
     if prefix == "sha256":
         return _uploaded(rest)
+    if prefix == "yandex" and _TRACK_ID.fullmatch(rest):
+        return _yandex(rest)
     scheme = _SCHEME.match(text)
     if not scheme:
         raise SourceRejected(RejectionClass.NOT_A_URL, f"{text[:80]!r} is no URL; write it with http:// or https://")
@@ -110,6 +117,8 @@ def _web(text: str) -> Source:
     video_id = _video_id_of(text)
     if video_id is not None:
         return _youtube(video_id)
+    if track := _YANDEX_TRACK.fullmatch(text):
+        return _yandex(track[1])
     try:
         url = parse_web_address(text).url
     except UnsafeUrl as error:
@@ -143,6 +152,10 @@ def _youtube(video_id: str) -> Source:
             f"{video_id[:40]!r} is no YouTube video id, which has 11 letters, digits, '-' or '_'",
         )
     return Source(f"youtube:{video_id}", SourceKind.YOUTUBE, f"https://www.youtube.com/watch?v={video_id}")
+
+
+def _yandex(track_id: str) -> Source:
+    return Source(f"yandex:{track_id}", SourceKind.YANDEX, f"https://music.yandex.ru/track/{track_id}")
 
 
 def _uploaded(digest: str) -> Source:

@@ -203,3 +203,10 @@ def test_rejected_lines_are_shown_with_their_place(plane: DataPlane) -> None:
     examples = answer["examples"]
     assert isinstance(examples, list)
     assert [(example["index"], example["rejection"]) for example in examples] == [(1, "not_a_url"), (2, "not_a_url")]
+
+
+def test_a_track_that_states_no_licence_is_not_asked_for(plane: DataPlane) -> None:
+    plane.post(ITEMS, {"sources": ["yandex:5"]})
+    plane.run_jobs()
+    (item,) = plane.items("found")
+    assert (item["kind"], item["state"], item["error_class"]) == ("yandex", "rejected", "license")
