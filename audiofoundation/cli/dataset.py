@@ -1,11 +1,12 @@
 """`audiofoundation dataset`: datasets in the forms that others read."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audiofoundation.cli import dataset_export
+from audiofoundation.cli import dataset_export, dataset_report
 from audiofoundation.cli.output import (
     CommandError,
     JsonOption,
@@ -32,6 +33,7 @@ Examples:
 
   audiofoundation dataset build recordings/ --out dataset --target musicgen,whisper --musicgen-model musicgen-small/
 """
+_PACKAGES = ("datasets", "matplotlib", "pyarrow", "torch", "transformers")
 _TARGETS = ("musicgen", "whisper")
 
 
@@ -40,6 +42,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Datasets in the forms that others read.", no_args_is_help=True, rich_markup_mode=None)
     group.command("build", help=_BUILD_HELP)(build)
     group.command("export", help=dataset_export.HELP)(dataset_export.export)
+    group.command("report", help=dataset_report.HELP)(dataset_report.report)
     app.add_typer(group, name="dataset")
 
 
@@ -91,12 +94,12 @@ def _targets(target: str | None, musicgen_model: Path | None) -> frozenset[str]:
 
 
 def _create_pipeline(model: Path | None, whisper_bands: int | None) -> "AudioPreprocessingPipeline":
-    try:
-        from audiofoundation.interchange.pipeline import AudioPreprocessingPipeline
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise CommandError(f"{' and '.join(missing)} must be installed: pip install 'audiofoundation[datasets]'")
+    from audiofoundation.interchange.pipeline import AudioPreprocessingPipeline
 
-        return AudioPreprocessingPipeline(model_name=model, whisper_bands=whisper_bands)
-    except ModuleNotFoundError as error:
-        raise CommandError(f"{error.name} is not installed: pip install 'audiofoundation[datasets]'") from error
+    return AudioPreprocessingPipeline(model_name=model, whisper_bands=whisper_bands)
 
 
 def _report(report: "BuildReport", *, is_json: bool) -> None:

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from audiofoundation.errors import AudioFoundationError, InvalidRequest
@@ -11,6 +13,7 @@ from audiofoundation.interchange.columns import MetadataColumns, infer_columns
 from audiofoundation.interchange.figures import SamplePicture, draw_sample
 from audiofoundation.interchange.hf_folder import RowWriter, save_folders
 from audiofoundation.interchange.listing import Entry, JsonValue, Listing, Skipped, read_listing
+from audiofoundation.interchange.lookahead import run_ahead
 from audiofoundation.interchange.samples import ProcessedSample, SampleProcessor
 from audiofoundation.interchange.split import choose_validation
 from audiofoundation.interchange.staging import FORMAT, FORMAT_KEY, MARKER, staged_folder
@@ -138,22 +141,28 @@ def _write_rows(build: _Build, on_progress: OnProgress) -> None:
     types = {**build.columns.types, **build.processor.arrow_types()}
     total = len(build.listing.entries)
     on_progress(0, total)
-    with RowWriter(build.stage / _ROWS, types) as writer:
-        for done, entry in enumerate(build.listing.entries, start=1):
+    with (
+        RowWriter(build.stage / _ROWS, types) as writer,
+        closing(run_ahead(partial(_process, build.processor), build.listing.entries)) as processed,
+    ):
+        for done, (entry, found) in enumerate(processed, start=1):
             try:
-                _write_sample(build, entry, writer)
+                _write_sample(build, entry, *found.result(), writer)
             except AudioFoundationError as error:
                 build.skipped.append(Skipped(entry.file, error.message))
             on_progress(done, total)
 
 
-def _write_sample(build: _Build, entry: Entry, writer: RowWriter) -> None:
-    """Append an entry's sample. Raises AudioFoundationError, whose message is the reason to skip it."""
-    digest = _hash_file(entry.path)
+def _process(processor: SampleProcessor, entry: Entry) -> tuple[str, ProcessedSample]:
+    """Return the content hash of an entry's file and its sample; runs beside others."""
+    return _hash_file(entry.path), processor.process(entry.path, entry.text)
+
+
+def _write_sample(build: _Build, entry: Entry, digest: str, sample: ProcessedSample, writer: RowWriter) -> None:
+    """Append a sample. Raises InvalidRequest, whose message is the reason to skip it."""
     if digest in build.hashes:
         # In both parts of the split it would let validation see what was trained on.
         raise InvalidRequest(f"The file holds the same bytes as {build.hashes[digest]!r}.")
-    sample = build.processor.process(entry.path, entry.text)
     writer.write({**build.columns.to_row(entry.fields), **sample.to_row()})
     build.hashes[digest] = entry.file
     build.summary.add(entry.fields, sample.scalars)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,7 @@ class MusicgenTarget:
                 whole = MusicgenForConditionalGeneration.from_pretrained(str(model), local_files_only=True)
         except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
             raise InvalidRequest(f"{model} holds no MusicGen model with its tokenizer: {error}") from error
+        self._lock = Lock()  # tokenizers refuse to be used by two threads; the encoder takes every core
         self._name = str(model)
         self._encoder = whole.audio_encoder.eval()
         decoder = whole.config.decoder
@@ -63,6 +65,10 @@ class MusicgenTarget:
     def encode(self, waveform: Waveform, text: str) -> Column:
         """Return `input_ids` and `attention_mask` [L], and `labels` [T, codebooks] with pad tokens (no loss) at both
         ends of the delayed codebooks: what `MusicgenForConditionalGeneration` takes as `labels`."""
+        with self._lock:
+            return self._encode(waveform, text)
+
+    def _encode(self, waveform: Waveform, text: str) -> Column:
         limit = min(int(self._tokenizer.model_max_length), _MAX_TOKENS)
         tokens = self._tokenizer(text, truncation=True, max_length=limit)
         codes = self._codes(resample(waveform, self._rate_hz).samples)

@@ -56,7 +56,7 @@ class AudioPreprocessingPipeline:
         Args:
             name: letters, digits and underscores; none of the standard names.
             function: called with the processed audio, float32 [N] in [-1, 1], and its rate in Hz; returns a finite
-                number. What it raises ends the build.
+                number. It is called in a thread, one call at a time; what it raises ends the build.
 
         Raises:
             ValueError: the name cannot be used.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 import pyarrow as pa
 
@@ -59,7 +60,7 @@ class ProcessedSample:
 
 @dataclass(slots=True)
 class SampleProcessor:
-    """Makes samples.
+    """Makes samples, also in several threads at once; custom features are called one at a time.
 
     Attributes:
         conditioning: how audio is prepared.
@@ -70,6 +71,7 @@ class SampleProcessor:
     conditioning: Conditioning
     targets: Sequence[Target]
     functions: dict[str, FeatureFunction] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def process(self, path: Path, text: str) -> ProcessedSample:
         """Make one sample.
@@ -82,11 +84,13 @@ class SampleProcessor:
         found = condition_file(path, self.conditioning)
         rate_hz = self.conditioning.sample_rate_hz
         descriptors = describe(found.samples, rate_hz)
+        with self._lock:
+            custom = measure_custom(found.samples, rate_hz, self.functions)
         waveform = Waveform(found.samples[None, :], rate_hz)
         return ProcessedSample(
             samples=found.samples,
             sample_rate_hz=rate_hz,
-            scalars={**_scalars(descriptors), **measure_custom(found.samples, rate_hz, self.functions)},
+            scalars={**_scalars(descriptors), **custom},
             mfcc_mean=descriptors.mfcc_mean,
             mfcc_std=descriptors.mfcc_std,
             columns={target.column: target.encode(waveform, text) for target in self.targets},
