@@ -26,13 +26,15 @@ def taken_down(session: Session, names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def add_tombstones(session: Session, names: Iterable[str], reason: str) -> None:
-    """Write that these sources and contents are never taken again; the first reason stays."""
+def add_tombstones(session: Session, names: Iterable[str], reason: str) -> set[str]:
+    """Write that these sources and contents are never taken again; return those that were taken until now."""
     now = time.time()
     rows = [{"name": name, "reason": reason, "created_at": now} for name in sorted(set(names))]
-    if rows:
-        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-        session.connection().execute(insert(Tombstone).on_conflict_do_nothing(index_elements=["name"]), rows)
+    if not rows:
+        return set()
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    adding = insert(Tombstone).on_conflict_do_nothing(index_elements=["name"]).returning(Tombstone.name)
+    return set(session.connection().execute(adding, rows).scalars())
 
 
 def doom(session: Session, keys: Iterable[str], *, owner_id: str, is_due: bool) -> None:

@@ -9,7 +9,7 @@ asking again continues it. Then
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from sqlalchemy import Select, delete, func, select, update
@@ -72,16 +72,16 @@ def take_down(unit: UnitOfWork, target: str, *, reason: str) -> Takedown:
     """
     session = unit.session
     found = _resolve(session, target)
-    add_tombstones(session, found.names, reason)
+    new_names = add_tombstones(session, found.names, reason)
     for part in chunks(found.items):
         change = ItemChange(ItemState.TOMBSTONED, RefusalClass.TAKEN_DOWN, reason)
         change_items(session, Item.id.in_(part), change)
         session.execute(delete(Probe).where(Probe.item_id.in_(part)))
-    assets = _forget_bytes(unit, found)
+    assets = _forget_bytes(unit, found, new_names)
     datasets = _rewrite_shards(unit, found.items)
     runs, models = runs_that_saw(session, found.items)
     _cancel(session, runs)
-    num_pending = _num_pending(session, found.items, [*assets, *datasets])
+    num_pending = _num_pending(session, found.items, [*assets, *datasets, *_hashes(found.names)])
     return Takedown(found.items, assets, datasets, models, runs, num_pending)
 
 
@@ -151,12 +151,19 @@ def _with_same_bytes(
     return _Target(tuple(sorted(items)), names | set(items.values()) | {content_name(sha) for sha in hashes})
 
 
-def _forget_bytes(unit: UnitOfWork, found: _Target) -> tuple[str, ...]:
-    """Tombstone the recordings and have their bytes deleted."""
+def _hashes(names: Iterable[str]) -> list[str]:
+    return sorted(name.removeprefix("sha256:") for name in names if name.startswith("sha256:"))
+
+
+def _forget_bytes(unit: UnitOfWork, found: _Target, new_names: Set[str]) -> tuple[str, ...]:
+    """Tombstone the recordings and have their bytes deleted, those of uploads that never became one too."""
     session = unit.session
-    hashes = sorted(name.removeprefix("sha256:") for name in found.names if name.startswith("sha256:"))
     asset_ids: list[str] = []
-    for part in chunks(hashes):
+    for sha256 in _hashes(new_names):
+        if session.scalar(select(Asset.id).where(Asset.sha256 == sha256)) is None:
+            doom(session, [raw_key(Sha256(sha256))], owner_id=sha256, is_due=True)
+            enqueue_purge(unit, sha256)
+    for part in chunks(_hashes(found.names)):
         rows = session.execute(select(Asset.id, Asset.key, Asset.tombstoned_at).where(Asset.sha256.in_(part))).all()
         for asset_id, key, tombstoned_at in rows:
             asset_ids.append(asset_id)

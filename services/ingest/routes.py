@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from audiofoundation.catalog.engine import read_session
+from audiofoundation.errors import Conflict
 from audiofoundation.identifiers import ItemId, Sha256
 from audiofoundation.ingestion.catalog_items import (
     AddedItems,
@@ -18,6 +19,7 @@ from audiofoundation.ingestion.discoveries import discovery_page
 from audiofoundation.ingestion.parsed_lines import parse_lines
 from audiofoundation.ingestion.progress import CollectionProgress, collection_progress, item_page
 from audiofoundation.ingestion.source import SourceLine, parse_source
+from audiofoundation.ingestion.states import ItemRefused
 from audiofoundation.ingestion.takedown import discard_if_taken_down, require_welcome
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
@@ -125,8 +127,11 @@ def _add_upload(container: Container, collection: str, sha256: Sha256, name: str
 
 
 def _require_welcome(container: Container, sha256: Sha256) -> None:
-    with read_session(container.queue.engine) as session:
-        require_welcome(session, sha256)
+    try:
+        with read_session(container.queue.engine) as session:
+            require_welcome(session, sha256)
+    except ItemRefused as refusal:
+        raise Conflict(f"this recording was taken down and is not taken again: {refusal.message}") from refusal
 
 
 def _to_line(source: str | SourceIn) -> SourceLine:
