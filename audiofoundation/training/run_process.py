@@ -31,6 +31,7 @@ from audiofoundation.models.checkpoint import LoadedModel, load_model, save_mode
 from audiofoundation.models.registry import bundled_models
 from audiofoundation.settings import Settings
 from audiofoundation.shards.manifest import load_manifest
+from audiofoundation.shards.retired import corpus_folder
 from audiofoundation.storage.keys import model_key
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.training.assembly import create_objective
@@ -148,7 +149,7 @@ class Attempt:
         items = select(Item.id, Item.title, Item.source).where(Item.collection_id == manifest.collection_id)
         with read_session(self.ledger.engine) as session:
             names = {item_id: title or source for item_id, title, source in session.execute(items)}
-        cache = self.settings.data_dir / "cache" / "corpora" / plan.manifest_sha256[:32]
+        cache = corpus_folder(self.settings.data_dir, plan.manifest_sha256)
         return load_corpus(
             self.store, manifest, label_of=lambda item_id: label_of(names.get(item_id, ""), labels), cache_dir=cache
         )

@@ -11,6 +11,7 @@ from audiofoundation.jobs.celery_app import CeleryPublisher
 from audiofoundation.jobs.hints import HintLists
 from audiofoundation.jobs.queue import JobQueue
 from audiofoundation.jobs.sweeper import SweeperThread
+from audiofoundation.shards.retired import CopyKeeper
 from audiofoundation.telemetry import configure_logging
 from audiofoundation.telemetry.notify import NOTIFY_SOCKET, notify_ready
 from audiofoundation.training.holding import HeldRun
@@ -28,11 +29,14 @@ def main() -> None:
     queue = JobQueue(create_catalog_engine(settings.catalog), CeleryPublisher(settings.queue))
     sweeper = SweeperThread(queue, settings.jobs)
     sweeper.start()
+    copies = CopyKeeper(queue.engine, settings.data_dir)
+    copies.start()
     hints = HintLists(settings.queue)
     supervisor = Supervisor(queue, hints, start_trainer, options=settings.train.to_options(), jobs=settings.jobs)
     notify_ready()
     supervisor.run(stop)
     sweeper.stop()
+    copies.stop()
     hints.close()
 
 
