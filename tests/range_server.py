@@ -4,7 +4,7 @@ import http.server
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -21,6 +21,7 @@ class RangeServer:
         pause_s: rest after each 16 KiB.
         sent: bytes of bodies by path.
         asked: Range headers in order, "" without one.
+        cut_after: breaks off once after so many bytes of a path's body, and calls `on_cut`.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -29,6 +30,8 @@ class RangeServer:
     pause_s: float = 0.0
     sent: Counter[str] = field(default_factory=Counter)
     asked: list[str] = field(default_factory=list)
+    cut_after: dict[str, int] = field(default_factory=dict)
+    on_cut: Callable[[], None] = lambda: None
     port: int = 0
 
     def url(self, path: str) -> str:
@@ -57,12 +60,17 @@ def serving_ranges(server: RangeServer) -> Iterator[RangeServer]:
             self.send_header("ETag", server.etag)
             self.send_header("Content-Length", str(stop - start))
             self.end_headers()
+            cut = start == 0 and not wanted and server.cut_after.pop(self.path, None)
+            if cut:
+                stop = cut
             with suppress(OSError):  # the client may be killed on the way
                 for at in range(start, stop, _BLOCK):
                     self.wfile.write(body[at : min(stop, at + _BLOCK)])
                     server.sent[self.path] += min(stop, at + _BLOCK) - at
                     if server.pause_s:
                         time.sleep(server.pause_s)
+            if cut:
+                server.on_cut()
 
         def log_message(self, format: str, *args: object) -> None:
             del format, args

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from audiofoundation.catalog.engine import create_catalog_engine
 from audiofoundation.ingestion.expand_job import DiscoveryExpand
 from audiofoundation.ingestion.item_job import ItemIngest
+from audiofoundation.ingestion.leftovers import remove_leftovers
+from audiofoundation.ingestion.policy_record import record_policy
 from audiofoundation.ingestion.purge_job import Purge
 from audiofoundation.jobs.celery_app import CeleryPublisher
 from audiofoundation.jobs.kinds import QUEUE_OF, JobKind
@@ -32,6 +34,9 @@ def create_handlers(settings: Settings) -> Mapping[JobKind, HandlerSpec]:
     store = ObjectStore(settings.storage)
     store.ensure_bucket()
     engine = create_catalog_engine(settings.catalog)
+    record_policy(engine, settings.fetch)
+    work_dir = settings.data_dir / "work" / "ingest"
+    remove_leftovers(work_dir, engine)
     expand = DiscoveryExpand(
         queue=JobQueue(engine, CeleryPublisher(settings.queue)),
         settings=settings.fetch,
@@ -43,7 +48,8 @@ def create_handlers(settings: Settings) -> Mapping[JobKind, HandlerSpec]:
         store=store,
         settings=settings.fetch,
         jobs=settings.jobs,
-        work_dir=settings.data_dir / "work" / "ingest",
+        work_dir=work_dir,
+        probe=settings.probe,
     )
     purge = Purge(engine, store, settings.data_dir)
     # What was taken down goes first; what is still to be found comes before the million items that were.
