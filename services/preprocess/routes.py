@@ -16,6 +16,7 @@ from audiofoundation.preprocessing.status import (
 )
 from services.preprocess.events import add_event_route
 from services.preprocess.export import add_export_routes
+from services.preprocess.report import add_report_route
 from services.preprocess.schemas import DatasetIn, DatasetItemOut, DatasetItemPageOut, DatasetOut
 from services.preprocess.wiring import Container
 
@@ -58,6 +59,7 @@ def create_router(container: Container) -> APIRouter:
             return DatasetItemPageOut(items=items, next_cursor=page.next_cursor)
 
     add_event_route(router, container)
+    add_report_route(router, container)
     add_export_routes(router, container)
     return router
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from audiofoundation.catalog.engine import create_catalog_engine
 from audiofoundation.jobs.celery_app import CeleryPublisher
 from audiofoundation.jobs.queue import JobQueue
-from audiofoundation.settings import Settings
+from audiofoundation.settings import ProbeSettings, Settings
 from audiofoundation.storage.object_store import ObjectStore
 
 
@@ -16,6 +16,7 @@ class Container:
     queue: JobQueue
     store: ObjectStore
     num_workers: int
+    min_centroid_hz: float = ProbeSettings().min_centroid_hz
 
 
 def create_container(settings: Settings) -> Container:
@@ -24,4 +25,5 @@ def create_container(settings: Settings) -> Container:
         queue=JobQueue(create_catalog_engine(settings.catalog), CeleryPublisher(settings.queue)),
         store=ObjectStore(settings.storage),
         num_workers=settings.jobs.preprocess_concurrency,
+        min_centroid_hz=settings.probe.min_centroid_hz,
     )
