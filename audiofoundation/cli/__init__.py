@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from audiofoundation.cli.output import EXIT_FAILURE, EXIT_USAGE, CommandError, note
 from audiofoundation.errors import AudioFoundationError
 
-_MODULES = ("up", "ingest", "preprocess", "train", "lineage", "takedown", "generate", "dataset", "doctor", "demo")
+_MODULES = ("up", "ingest", "preprocess", "train", "lineage", "takedown", "gc", "generate", "dataset", "doctor", "demo")
 _HELP = """Ingest recordings, preprocess them, train models and continue audio, on one machine or many.
 
 A first tour:

@@ -7,6 +7,8 @@ attempts never write the same object. A catalog row makes an object exist; nothi
 from audiofoundation.identifiers import DatasetId, RunId, Sha256
 
 _SHORT_HASH = 16
+# Everything that we write lies under one of these; the collector looks nowhere else.
+MANAGED_PREFIXES = ("raw/", "datasets/", "runs/", "models/", "uploads/")
 
 
 def raw_key(sha256: Sha256) -> str:

@@ -4,13 +4,16 @@ import hashlib
 import io
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import urllib3
 from minio import Minio
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from audiofoundation.errors import ObjectCorrupt, ObjectNotFound
 from audiofoundation.identifiers import Sha256, sha256_of
@@ -39,6 +42,15 @@ class ObjectInfo:
     """What the store says of an object."""
 
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An entry of a listing; `modified_at` in seconds since the epoch, as the server says."""
+
+    key: str
+    size_bytes: int
+    modified_at: float
 
 
 class ObjectStore:
@@ -147,9 +159,14 @@ class ObjectStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys under the prefix. For garbage collection only: readers follow the catalog."""
+        return (entry.key for entry in self.list_objects(prefix))
+
+    def list_objects(self, prefix: str) -> Iterator[ListedObject]:
+        """Yield the objects under the prefix, a page of the server's at a time."""
         with translated_errors(prefix):
             for entry in self._client.list_objects(self._bucket, prefix=prefix, recursive=True):
-                yield entry.object_name
+                modified_at = entry.last_modified.timestamp() if entry.last_modified else time.time()
+                yield ListedObject(entry.object_name, int(entry.size or 0), modified_at)
 
     def _put(self, key: str, opened: Callable[[], BinaryIO], size_bytes: int, content_type: str) -> ObjectInfo:
         def put() -> None:
@@ -196,12 +213,45 @@ class ObjectStore:
         return connected[1]
 
 
+class _Patient(HTTPConnection):
+    """Gives each block that is sent as long as one that is read.
+
+    urllib3 2 lets the connect timeout govern sending, and a socket's timeout is for all of what it is given.
+    """
+
+    def send(self, data: Any) -> None:
+        if not isinstance(data, bytes) or len(data) <= _BLOCK_BYTES:
+            self._send_block(data)
+            return
+        whole = memoryview(data)
+        for start in range(0, len(data), _BLOCK_BYTES):
+            self._send_block(whole[start : start + _BLOCK_BYTES])
+
+    def _send_block(self, data: Any) -> None:
+        if self.sock is not None:
+            self.sock.settimeout(_READ_TIMEOUT_S)
+        super().send(data)
+
+
+class _PatientTls(_Patient, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Patient
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _PatientTls
+
+
 def _connect(settings: StorageSettings) -> Minio:
     pool = urllib3.PoolManager(
         timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
         maxsize=_MAX_CONNECTIONS,
         retries=False,  # with_retries is the one retry authority
     )
+    pool.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
     return Minio(
         settings.endpoint,
         access_key=settings.access_key.get_secret_value(),

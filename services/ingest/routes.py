@@ -23,7 +23,7 @@ from audiofoundation.ingestion.states import ItemRefused
 from audiofoundation.ingestion.takedown import discard_if_taken_down, require_welcome
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
-from services.ingest import lineage_routes
+from services.ingest import collector_routes, lineage_routes
 from services.ingest.events import add_event_route
 from services.ingest.schemas import (
     CollectionIn,
@@ -52,6 +52,7 @@ def create_router(container: Container) -> APIRouter:
     router = APIRouter()
     router.include_router(collections)
     router.include_router(lineage_routes.create_router(container))
+    router.include_router(collector_routes.create_router(container))
     return router
 
 
