@@ -111,7 +111,7 @@ def describe(samples: Float32, sample_rate_hz: int, *, has_rhythm: bool = True) 
 
 
 def describe_briefly(samples: Float32, sample_rate_hz: int) -> tuple[Descriptors, Float32]:
-    """Describe a mono piece [N] from frames that do not overlap: a quarter of the work, no rhythm.
+    """Describe a mono piece [N] from one frame in 4096 samples: an eighth of the work, no rhythm.
 
     Returns:
         The descriptors, and the mean power spectrum [K] of the frames. What remains after the last whole
@@ -125,7 +125,7 @@ def describe_briefly(samples: Float32, sample_rate_hz: int) -> tuple[Descriptors
     duration_s = samples.size / sample_rate_hz
     if samples.size < FRAME_LENGTH:
         samples = np.pad(samples, (0, FRAME_LENGTH - samples.size))
-    frames_TN = samples[: samples.size // FRAME_LENGTH * FRAME_LENGTH].reshape(-1, FRAME_LENGTH)
+    frames_TN = samples[: samples.size // FRAME_LENGTH * FRAME_LENGTH].reshape(-1, FRAME_LENGTH)[::2]
     magnitudes_TK = magnitudes_of(frames_TN, sample_rate_hz)
     centroid_hz, bandwidth_hz, rolloff_hz = spectral_shape(magnitudes_TK, sample_rate_hz).mean(axis=0)
     power_TK = np.square(magnitudes_TK)

@@ -23,6 +23,7 @@ from audiofoundation.identifiers import AssetId, DatasetId, ItemId, Sha256, sha2
 from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import UnitOfWork
 from audiofoundation.jobs.removal import enqueue_rewrite
+from audiofoundation.preprocessing.allocator import keep_freed_memory
 from audiofoundation.preprocessing.cpu_time import CpuClock
 from audiofoundation.preprocessing.job_directory import job_directory
 from audiofoundation.preprocessing.options import DatasetOptions
@@ -85,6 +86,7 @@ class ShardPreprocess:
         shard = self._load(claim.subject_id)
         if shard is None:
             return _nothing
+        keep_freed_memory()
         started, clock = time.monotonic(), CpuClock()
         with job_directory(self.work_dir, claim) as directory:
             path = directory / "shard.tar"
