@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, event, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from audiofoundation.catalog.bulk import insert_new
 from audiofoundation.catalog.tables import Item, ItemCount
 from audiofoundation.catalog.tombstones import taken_down
 
@@ -50,10 +51,7 @@ def add_rows(session: Session, rows: Sequence[Mapping[str, object]]) -> list[str
         return []
     rows = _without_taken_down(session, rows)
     rows = sorted(rows, key=lambda row: str(row["id"]))  # two inserts of the same rows cannot wait for each other
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(Item).on_conflict_do_nothing(index_elements=["collection_id", "canonical"])
-    # Only what was inserted is returned; row counts of many rows are not to be had from PostgreSQL's driver.
-    added = set(session.connection().execute(statement.returning(Item.id), rows).scalars())
+    added = insert_new(session, Item, rows, unique=["collection_id", "canonical"])
     counts = _pending(session)
     for row in rows:
         if row["id"] in added:

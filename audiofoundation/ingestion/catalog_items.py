@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from audiofoundation.catalog.bulk import is_one_of
 from audiofoundation.catalog.item_states import ItemChange, add_rows, change_items
 from audiofoundation.catalog.tables import Asset, Collection, Item
 from audiofoundation.catalog.tombstones import taken_down
@@ -22,7 +23,7 @@ from audiofoundation.ingestion.states import RETRYABLE_CLASSES, ItemState
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.queue import UnitOfWork
 
-_CHUNK = 500
+_CHUNK = 5000
 _RETRYABLE_STATES = (ItemState.FAILED, ItemState.DEFERRED)
 
 
@@ -137,7 +138,7 @@ def _assets_of(session: Session, hashes: Sequence[str]) -> dict[str, AssetId]:
     for start in range(0, len(hashes), _CHUNK):
         part = hashes[start : start + _CHUNK]
         rows = session.execute(
-            select(Asset.sha256, Asset.id).where(Asset.sha256.in_(part), Asset.tombstoned_at.is_(None))
+            select(Asset.sha256, Asset.id).where(is_one_of(session, Asset.sha256, part), Asset.tombstoned_at.is_(None))
         )
         found.update({sha: AssetId(asset_id) for sha, asset_id in rows})
     return found
@@ -159,15 +160,19 @@ def _enqueue_new(unit: UnitOfWork, ids: Sequence[str]) -> None:
 
 def _enqueue_again(unit: UnitOfWork, ids: Sequence[str]) -> None:
     """Give every waiting item its job, and those that failed by no fault of theirs another one."""
-    is_retry = Item.state.in_(_RETRYABLE_STATES) & Item.error_class.in_(RETRYABLE_CLASSES)
-    in_order = sorted(ids)  # see change_items
-    for start in range(0, len(in_order), _CHUNK):
-        part = in_order[start : start + _CHUNK]
-        retried = set(change_items(unit.session, Item.id.in_(part) & is_retry, ItemChange(ItemState.QUEUED)))
-        for item_id in sorted(retried):
-            unit.enqueue(JobKind.INGEST_ITEM, key=_job_key(item_id), subject_id=item_id, is_requeue=True)
-        waiting = unit.session.scalars(select(Item.id).where(Item.id.in_(part), Item.state == ItemState.QUEUED)).all()
-        _enqueue_new(unit, waiting)
+    is_open = Item.state.in_((ItemState.QUEUED, *_RETRYABLE_STATES))
+    for start in range(0, len(ids), _CHUNK):
+        is_here = is_one_of(unit.session, Item.id, ids[start : start + _CHUNK])
+        found = unit.session.execute(select(Item.id, Item.state, Item.error_class).where(is_here, is_open)).all()
+        _enqueue_new(unit, [row.id for row in found if row.state == ItemState.QUEUED])
+        failed = [row.id for row in found if row.state in _RETRYABLE_STATES and row.error_class in RETRYABLE_CLASSES]
+        _retry(unit, failed)
+
+
+def _retry(unit: UnitOfWork, ids: Sequence[str]) -> None:
+    is_failed = is_one_of(unit.session, Item.id, ids) & Item.state.in_(_RETRYABLE_STATES)
+    for item_id in sorted(change_items(unit.session, is_failed, ItemChange(ItemState.QUEUED))) if ids else ():
+        unit.enqueue(JobKind.INGEST_ITEM, key=_job_key(item_id), subject_id=item_id, is_requeue=True)
 
 
 def _job_key(item_id: str) -> str:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from audiofoundation.errors import InvalidRequest
 from audiofoundation.ingestion.source import SourceLine
@@ -37,9 +37,10 @@ class ListedLine:
 
 def list_suffix(name: str) -> str | None:
     """Return how a file of this name is read (`.csv`, `.parquet` …), or None when it is no list."""
-    path = PurePosixPath(name.lower())
-    suffix = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
-    is_known = suffix in _TEXT_SUFFIXES or (suffix == _PARQUET and path.suffix != ".gz")
+    lowered = name.lower()
+    stem, dot, ending = lowered.removesuffix(".gz").rpartition(".")
+    suffix = dot + ending if stem else ""
+    is_known = suffix in _TEXT_SUFFIXES or (suffix == _PARQUET and not lowered.endswith(".gz"))
     return suffix if is_known else None
 
 
@@ -54,7 +55,7 @@ def read_list(path: Path, *, name: str | None = None) -> Iterator[ListedLine]:
         InvalidRequest: the file cannot be read as its suffix says; the message names file and line.
     """
     name = name or str(path)
-    suffix = list_suffix(PurePosixPath(name).name)
+    suffix = list_suffix(name)
     if suffix == _PARQUET:
         yield from _parquet_rows(path, name)
         return

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import structlog
 from sqlalchemy import Engine, and_, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from audiofoundation.catalog.bulk import insert_new
 from audiofoundation.catalog.engine import write_session
 from audiofoundation.catalog.tables import Job
 from audiofoundation.errors import StorageUnavailable
@@ -86,23 +86,15 @@ class UnitOfWork:
             }
             for index, (key, subject_id) in enumerate(sorted(subjects.items()))
         ]
-        statement = self._inserting().returning(Job.id)
-        added = self.session.connection().execute(statement, rows).scalars()
+        added = insert_new(self.session, Job, rows, unique=["key"])
         self.enqueued.extend((kind, JobId(job_id)) for job_id in sorted(added))
-
-    def _inserting(self) -> sqlite.Insert | postgresql.Insert:
-        is_postgresql = self.session.get_bind().dialect.name == "postgresql"
-        insert = postgresql.insert if is_postgresql else sqlite.insert
-        return insert(Job).on_conflict_do_nothing(index_elements=[Job.key])
 
     def _insert(self, kind: JobKind, key: str, subject_id: str, now: float) -> JobId | None:
         # Hints beyond the limit are left to the sweeper, which sees published_at = 0.
         published_at = now if len(self.enqueued) < MAX_HINTS else 0.0
-        statement = self._inserting().values(
-            id=create_id("job"), kind=kind.value, key=key, subject_id=subject_id, published_at=published_at
-        )
-        inserted = self.session.execute(statement.returning(Job.id)).scalar_one_or_none()
-        return None if inserted is None else JobId(inserted)
+        row = {"id": create_id("job"), "kind": kind.value, "key": key, "subject_id": subject_id}
+        inserted = insert_new(self.session, Job, [{**row, "published_at": published_at}], unique=["key"])
+        return JobId(inserted.pop()) if inserted else None
 
     def _requeue(self, key: str, now: float) -> JobId | None:
         is_put_off = and_(Job.state == JobState.QUEUED, Job.attempt == 0, Job.not_before > now)

@@ -1,7 +1,6 @@
 """Telling what names many recordings (a search, a channel, a feed …) from what names one."""
 
 import re
-from pathlib import PurePosixPath
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from audiofoundation.errors import UnsafeUrl
@@ -16,7 +15,7 @@ _PLAYLIST_ID = re.compile(r"[A-Za-z0-9_-]{2,100}")
 _CHANNEL_PART = re.compile(r"[^\s/?#\x00-\x1f]{1,100}")
 _CHANNEL_PREFIXES = ("channel", "c", "user")
 _TABS = frozenset({"videos", "shorts", "streams", "podcasts"})
-_FEED_SUFFIXES = frozenset({".rss", ".atom", ".xml", ".rdf"})
+_FEED_SUFFIXES = (".rss", ".atom", ".xml", ".rdf")
 _FEED_NAMES = frozenset({"rss", "feed", "feeds", "atom", "podcast-feed"})
 _FEED_HOSTS = ("feeds.", "feed.", "rss.")
 _YANDEX_HOST = re.compile(r"music\.yandex\.(ru|com|by|kz|uz)")
@@ -49,10 +48,9 @@ def parse_discovery(line: str) -> DiscoveryAddress | None:
         host = (parts.hostname or "").lower()
     except ValueError:
         return None
-    for reads in (_youtube, _yandex, _by_name):
-        if found := reads(text, parts, host):
-            return found
-    return None
+    if host in YOUTUBE_HOSTS or host == "youtu.be":
+        return _youtube(parts, host)
+    return _yandex(parts, host) or _by_name(text, parts, host)
 
 
 def _search(count: str, words: str) -> DiscoveryAddress:
@@ -72,8 +70,8 @@ def _document(kind: DiscoveryKind, url: str) -> DiscoveryAddress:
         raise SourceRejected(RejectionClass.UNSAFE_URL, error.message) from error
 
 
-def _youtube(_text: str, parts: SplitResult, host: str) -> DiscoveryAddress | None:
-    if host not in YOUTUBE_HOSTS:
+def _youtube(parts: SplitResult, host: str) -> DiscoveryAddress | None:
+    if host not in YOUTUBE_HOSTS or parts.path == "/watch":
         return None
     segments = [segment for segment in parts.path.split("/") if segment]
     if segments == ["playlist"]:
@@ -90,16 +88,16 @@ def _youtube(_text: str, parts: SplitResult, host: str) -> DiscoveryAddress | No
     return DiscoveryAddress(DiscoveryKind.YOUTUBE_CHANNEL, f"https://www.youtube.com/{channel}/{tab}")
 
 
-def _yandex(_text: str, parts: SplitResult, host: str) -> DiscoveryAddress | None:
+def _yandex(parts: SplitResult, host: str) -> DiscoveryAddress | None:
     found = _YANDEX_PATH.fullmatch(parts.path) if _YANDEX_HOST.fullmatch(host) else None
     return DiscoveryAddress(DiscoveryKind.YANDEX, f"yandex:{found[1]}") if found else None
 
 
 def _by_name(text: str, parts: SplitResult, host: str) -> DiscoveryAddress | None:
-    path = PurePosixPath(parts.path.lower())
-    if list_suffix(path.name):
+    name = parts.path.lower().rstrip("/").rpartition("/")[2]
+    if list_suffix(name):
         return _document(DiscoveryKind.LIST, text)
-    is_feed = path.suffix in _FEED_SUFFIXES or path.name in _FEED_NAMES
-    if is_feed or (host.startswith(_FEED_HOSTS) and not path.suffix):
+    is_feed = name.endswith(_FEED_SUFFIXES) or name in _FEED_NAMES
+    if is_feed or (host.startswith(_FEED_HOSTS) and "." not in name):
         return _document(DiscoveryKind.FEED, text)
     return None
