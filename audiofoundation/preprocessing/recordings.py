@@ -22,7 +22,7 @@ class DatasetRecording:
         kind, source, title, channel, license: where it came from, as ingest found it.
         retrieved_at: when, in seconds since the epoch.
         container, codec, sample_rate_hz, num_channels, duration_s: the original.
-        shard_index, shard_sha256: where its segments lie.
+        shard_index: where its segments lie.
         num_segments, segments_duration_s: how many there are and how long they are together.
         descriptors: what was measured of the recording, by name in `features.descriptors.Descriptors`.
     """
@@ -42,7 +42,6 @@ class DatasetRecording:
     num_channels: int
     duration_s: float
     shard_index: int
-    shard_sha256: Sha256
     num_segments: int
     segments_duration_s: float
     descriptors: Mapping[str, float | list[float] | None] | None
@@ -84,7 +83,6 @@ def _read_page(engine: Engine, dataset_id: str, after: tuple[int, str]) -> list[
 
 
 def _to_recording(member: DatasetItem, item: Item, asset: Asset, shard: Shard) -> DatasetRecording:
-    assert shard.sha256 is not None
     return DatasetRecording(
         item_id=ItemId(item.id),
         asset_id=AssetId(asset.id),
@@ -101,7 +99,6 @@ def _to_recording(member: DatasetItem, item: Item, asset: Asset, shard: Shard) -
         num_channels=asset.num_channels,
         duration_s=asset.duration_s,
         shard_index=shard.shard_index,
-        shard_sha256=Sha256(shard.sha256),
         num_segments=member.num_segments,
         segments_duration_s=member.duration_s,
         descriptors=member.descriptors,

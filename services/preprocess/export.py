@@ -133,13 +133,13 @@ def _blocks(store: ObjectStore, record: ShardRecord) -> Iterator[bytes]:
 
 def _lines(container: Container, manifest: DatasetManifest) -> Iterator[str]:
     """Yield a line per recording of the version; the catalog may already know shards of the next one."""
-    hashes = {record.sha256 for record in manifest.shards}
+    shards = {record.index: record for record in manifest.shards}
     for recording in iterate_recordings(container.queue.engine, manifest.dataset_id):
-        if recording.shard_sha256 in hashes:
-            yield _to_line(manifest.dataset_id, recording).model_dump_json() + "\n"
+        if (record := shards.get(recording.shard_index)) is not None:
+            yield _to_line(manifest.dataset_id, recording, record).model_dump_json() + "\n"
 
 
-def _to_line(dataset_id: str, found: DatasetRecording) -> RecordingOut:
+def _to_line(dataset_id: str, found: DatasetRecording, shard: ShardRecord) -> RecordingOut:
     return RecordingOut(
         item_id=found.item_id,
         asset_id=found.asset_id,
@@ -158,7 +158,7 @@ def _to_line(dataset_id: str, found: DatasetRecording) -> RecordingOut:
         segments=found.num_segments,
         segments_duration=found.segments_duration_s,
         descriptors=None if found.descriptors is None else dict(found.descriptors),
-        shard=found.shard_index,
-        shard_sha256=found.shard_sha256,
-        shard_url=_shard_url(dataset_id, found.shard_index),
+        shard=shard.index,
+        shard_sha256=shard.sha256,
+        shard_url=_shard_url(dataset_id, shard.index),
     )

@@ -20,9 +20,12 @@ from audiofoundation.cli import create_cli
 from audiofoundation.cli.output import CommandError
 from audiofoundation.errors import Conflict
 from audiofoundation.identifiers import Sha256, sha256_of
+from audiofoundation.jobs.kinds import JobKind
+from audiofoundation.jobs.runner import run_pending
+from audiofoundation.preprocessing.recordings import iterate_recordings
 from audiofoundation.shards.manifest import DatasetManifest, load_manifest
 from audiofoundation.storage.object_store import ObjectStore
-from tests.data_plane import KEY, DataPlane, create_data_plane, data_plane_settings, recordings
+from tests.data_plane import KEY, DataPlane, create_data_plane, data_plane_settings, recordings, tone
 from tests.servers import wait_until
 
 NUM_RECORDINGS = 3
@@ -143,6 +146,22 @@ def test_an_item_that_was_taken_down_is_not_listed(plane: DataPlane, dataset: st
         session.execute(update(DatasetItem).where(of_item).values(removed_generation=1))
 
     assert lines(plane, dataset) == rest
+
+
+def test_a_shard_of_the_next_version_is_not_listed_yet(plane: DataPlane, dataset: str, tmp_path: Path) -> None:
+    before = lines(plane, dataset)
+    plane.upload("clips", tone(tmp_path / "new.wav", 4.0).read_bytes())
+    plane.run_jobs()
+
+    build_shards = dict(plane.handlers)
+    del build_shards[JobKind.PREPROCESS_COMMIT]
+    plane.post("/v1/datasets", {"collection": "clips", "include_waveform": True})
+    run_pending(plane.queue, build_shards, plane.settings.jobs)
+
+    assert len(list(iterate_recordings(plane.queue.engine, dataset))) == len(before) + 1
+    assert lines(plane, dataset) == before
+    plane.run_jobs()
+    assert len(lines(plane, dataset)) == len(before) + 1
 
 
 def test_pages_follow_each_other_on_each_database(
