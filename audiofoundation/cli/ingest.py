@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from audiofoundation.cli import items
 from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
 from audiofoundation.cli.ingest_report import discoveries_of, first_failures, report
 from audiofoundation.cli.output import EXIT_FAILURE, JsonOption, create_progress
@@ -52,8 +53,9 @@ class IngestOrder:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the command, and `items`, which shows what became of it."""
     app.command("ingest", help=_HELP)(ingest)
+    items.register(app)
 
 
 def ingest(

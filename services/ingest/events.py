@@ -5,6 +5,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
+from audiofoundation.ingestion.discoveries import DiscoveryState
 from audiofoundation.ingestion.states import PENDING_STATES
 from audiofoundation.transport.events import Followed, describe_events, follow
 from services.ingest.schemas import CollectionOut
@@ -24,9 +25,10 @@ def add_event_route(router: APIRouter, read: Callable[[str], CollectionOut]) -> 
 
 
 def _is_over(found: CollectionOut) -> bool:
-    return not any(found.states.get(state, 0) for state in PENDING_STATES)
+    is_expanding = found.discoveries.get(DiscoveryState.QUEUED, 0) > 0
+    return not is_expanding and not any(found.states.get(state, 0) for state in PENDING_STATES)
 
 
 def _counts(found: CollectionOut) -> object:
     """The time left always differs; only counts are news."""
-    return found.states, found.error_classes
+    return found.states, found.error_classes, found.discoveries

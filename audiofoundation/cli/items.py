@@ -1,0 +1,62 @@
+"""`audiofoundation items`: what a collection holds, and where each of it came from."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
+from audiofoundation.cli.output import JsonOption, print_json, print_line, print_table
+from audiofoundation.ingestion.states import ItemState
+
+_HELP = """Show a collection's items with their state and where they came from, a page at a time.
+
+With --json, each item has its source, title, channel, licence, time of retrieval, tool and policy, the
+search or feed that named it, and why it was not taken, if it was not.
+
+Examples:
+
+  audiofoundation items --collection web --state failed
+
+  audiofoundation items --collection web --limit 1000 --json
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("items", help=_HELP)(items)
+
+
+def items(
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Name or id of the collection.")],
+    state: Annotated[ItemState | None, typer.Option("--state", help="Only items in this state.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many.")] = 100,
+    cursor: Annotated[str, typer.Option("--cursor", help="Where the page before ended (`next_cursor`).")] = "",
+    is_json: JsonOption = False,
+    url: UrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    params: dict[str, str | int] = {"limit": limit, "cursor": cursor}
+    if state is not None:
+        params["state"] = state.value
+    with PlatformClient(url, data_dir=data_dir) as client:
+        page = client.get(f"/v1/collections/{collection}/items", params=params)
+    if is_json:
+        print_json(page)
+        return
+    rows = [
+        (item["state"], item["source"], item["channel"] or "", item["license"] or "", _when(item), _why(item))
+        for item in page["items"]
+    ]
+    print_table(("state", "source", "channel", "licence", "retrieved", "why not"), rows)
+    if page["next_cursor"]:
+        print_line(f"more with --cursor {page['next_cursor']}")
+
+
+def _when(item: dict[str, float | None]) -> str:
+    retrieved_at = item["retrieved_at"]
+    return "" if retrieved_at is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(retrieved_at))
+
+
+def _why(item: dict[str, str | None]) -> str:
+    return f"{item['error_class']}: {item['error']}" if item["error_class"] else ""

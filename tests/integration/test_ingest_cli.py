@@ -1,0 +1,124 @@
+"""The command line against the real service: lists, feeds, plans and what it says of failures."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import Engine
+from typer.testing import CliRunner, Result
+
+from audiofoundation.cli import create_cli
+from audiofoundation.storage.object_store import ObjectStore
+from tests.data_plane import (
+    KEY,
+    DataPlane,
+    FileServer,
+    create_data_plane,
+    data_plane_settings,
+    recordings,
+    serving_files,
+    tone,
+)
+from tests.unit.transport.serving import served
+
+
+@pytest.fixture
+def plane(
+    sqlite_engine: Engine, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DataPlane]:
+    """The service on a port, and a worker."""
+    plane = create_data_plane(sqlite_engine, store, data_plane_settings(tmp_path / "data"))
+    is_over = threading.Event()
+
+    def work() -> None:
+        while not is_over.wait(0.02):
+            plane.run_jobs()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    app = plane.client.app
+    assert isinstance(app, FastAPI)
+    try:
+        with served(app) as url:
+            monkeypatch.setenv("AF_URL", url)
+            monkeypatch.setenv("AF_API_KEY", KEY)
+            yield plane
+    finally:
+        is_over.set()
+        worker.join()
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(create_cli(), [str(argument) for argument in arguments])
+
+
+def run_json(*arguments: str | Path, exit_code: int = 0) -> dict[str, Any]:
+    result = run(*arguments, "--json")
+    assert result.exit_code == exit_code, result.output
+    # The worker's log lands on the same stdout here.
+    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.usefixtures("plane")
+def test_failed_files_are_named_with_their_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "good.opus").write_bytes(recordings(1)[0].read_bytes())
+    for number in range(12):
+        (folder / f"bad-{number}.wav").write_bytes(b"no audio %d" % number)
+    result = run("ingest", folder, "-c", "clips", "--wait")
+    assert result.exit_code == 0
+    named = [line for line in result.stdout.splitlines() if line.startswith("failed: bad-")]
+    assert len(named) == 10
+    assert all("undecodable_audio" in line for line in named)
+    again = run_json("ingest", folder, "-c", "clips", "--wait")
+    assert (again["added"], again["states"]) == (0, {"failed": 12, "stored": 1})
+    assert {failure["error_class"] for failure in again["failures"]} == {"undecodable_audio"}
+    (item,) = run_json("items", "-c", "clips", "--state", "stored")["items"]
+    assert (item["source"], item["tool_version"]) == ("good.opus", "upload")
+    assert item["retrieved_at"] > 0
+    assert "bad-1" in run("items", "-c", "clips").stdout
+
+
+@pytest.mark.usefixtures("plane")
+def test_rejected_lines_are_named_with_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "urls.csv"
+    path.write_text("url,title\nhttps://x.org/a,\nnonsense,\nftp://x.org/b,\n")
+    result = run("ingest", path, "-c", "web", "--plan")
+    assert result.exit_code == 0
+    assert f"{path}:3: 'nonsense' is no URL" in result.stderr
+    assert f"{path}:4: 'ftp' addresses" in result.stderr
+    path.write_text("song\tartist,x\n")
+    broken = run("ingest", path, "-c", "web", "--plan")
+    assert broken.exit_code != 0
+    assert f"{path}:1: the first row names no column" in str(broken.exception)
+
+
+@pytest.mark.usefixtures("plane")
+def test_a_feed_is_waited_for_and_counted(tmp_path: Path) -> None:
+    files = FileServer({"/a.wav": tone(tmp_path / "a.wav", 31.0).read_bytes()})
+    with serving_files(files):
+        items = (
+            f'<item><enclosure url="{files.url("/a.wav")}"/></item><item><enclosure url="{files.url("/b")}"/></item>'
+        )
+        files.files["/feed.xml"] = f"<rss><channel>{items}</channel></rss>".encode()
+        plan = run_json("ingest", files.url("/feed.xml"), "-c", "pod", "--plan")
+        assert (plan["added"], plan["states"], plan["discoveries"]) == (2, {"queued": 2}, {"done": 1})
+        assert files.asked == ["/feed.xml"]
+        found = run_json("ingest", files.url("/feed.xml"), "-c", "pod", "--wait")
+        assert (found["added"], found["states"]) == (0, {"failed": 1, "stored": 1})
+        assert [failure["source"] for failure in found["failures"]] == [files.url("/b")]
+
+
+@pytest.mark.usefixtures("plane")
+def test_what_cannot_be_expanded_ends_the_command_with_its_reason() -> None:
+    with serving_files(FileServer()) as files:
+        found = run_json("ingest", f"feed:{files.url('/gone')}", "-c", "pod", "--wait", exit_code=1)
+    (failure,) = found["failures"]
+    assert (failure["is_discovery"], failure["error_class"]) == (True, "fetch_failed")
+    assert "404" in failure["error"]
