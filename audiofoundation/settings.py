@@ -145,6 +145,8 @@ class ServingSettings(_Block):
     max_generated_s: float = 120.0
     max_running: int = 2
     max_waiting: int = 16
+    max_sessions: int = Field(default=128, ge=1, description="WebSockets and gRPC calls that are open at once")
+    max_held_bytes: int = Field(default=1 << 30, description="of recordings that these are sending, together")
     drain_s: float = 10.0
 
     @field_validator("api_keys", "allowed_origins", mode="before")

@@ -7,6 +7,7 @@ from audiofoundation.audio.waveform import Waveform
 from audiofoundation.errors import InvalidRequest
 
 MAX_TEMPERATURE = 2.0
+DEFAULT_DURATION_S = 5.0
 MAX_SEED = 2**63 - 1
 MAX_CONTINUATIONS = 8
 
@@ -28,7 +29,7 @@ class ContinuationRequest:
     """
 
     prompt: Waveform
-    duration_s: float | None = 5.0
+    duration_s: float | None = DEFAULT_DURATION_S
     prompt_start_s: float = 0.0
     prompt_end_s: float | None = None
     temperature: float | None = None

@@ -16,7 +16,7 @@ from audiofoundation.inference.engine import Continuation, ContinuationModel
 from audiofoundation.inference.request import ContinuationRequest
 
 _BUFFERED_SAMPLES = 30 * 24000
-_STALL_S = 30.0
+_STALL_S = 10.0
 
 
 class ContinuationModels(Protocol):
@@ -30,7 +30,7 @@ class ContinuationModels(Protocol):
 class BlockChannel:
     """A bounded queue of blocks from one thread to one coroutine.
 
-    A producer that finds it full waits; a consumer that takes nothing for 30 s loses the stream.
+    A producer that finds it full waits; a consumer that takes nothing for 10 s loses the stream.
     """
 
     def __init__(self, *, max_samples: int) -> None:

@@ -1,5 +1,7 @@
 """Health: alive (the event loop turns), ready (send me work), and the state of what we depend on."""
 
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -7,6 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+KEEP_S = 3.0
 Check = Callable[[], str | None]
 """Returns None when all is well, else one sentence on what is not."""
 
@@ -40,6 +43,7 @@ class Health:
 def create_health_router(health: Health) -> APIRouter:
     """Return the routes that probes call; they need no key."""
     router = APIRouter(tags=["health"])
+    kept = _KeptReport(health)
 
     @router.get("/health/live", summary="Is the process alive?")
     async def live() -> LiveReport:
@@ -56,9 +60,27 @@ def create_health_router(health: Health) -> APIRouter:
 
     @router.get("/health", summary="How are this process and what it depends on?")
     def detail() -> HealthReport:
-        return _report(health, {**health.readiness, **health.dependencies})
+        return kept.report()
 
     return router
+
+
+class _KeptReport:
+    """The whole report, looked up at most every few seconds: anybody may ask, and each look costs connections."""
+
+    def __init__(self, health: Health) -> None:
+        self._health, self._lock = health, threading.Lock()
+        self._report: HealthReport | None = None
+        self._made_at = float("-inf")
+
+    def report(self) -> HealthReport:
+        with self._lock:
+            if self._report is None or time.monotonic() - self._made_at >= KEEP_S:
+                self._report = _report(self._health, {**self._health.readiness, **self._health.dependencies})
+                self._made_at = time.monotonic()
+            if self._health.is_draining:
+                return self._report.model_copy(update={"status": "draining"})
+            return self._report
 
 
 def _answer(health: Health, checks: Mapping[str, Check]) -> JSONResponse:

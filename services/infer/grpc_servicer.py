@@ -10,7 +10,8 @@ from audiofoundation.audio.encode import AudioFormat
 from audiofoundation.errors import InvalidRequest, PayloadTooLarge
 from audiofoundation.inference.delivery import Delivery
 from audiofoundation.inference.reading import PcmLayout, Recording
-from audiofoundation.inference.request import ContinuationRequest
+from audiofoundation.inference.request import DEFAULT_DURATION_S, ContinuationRequest
+from audiofoundation.inference.sessions import HeldBytes
 from services.infer.wiring import InferContainer
 
 _FORMATS = {
@@ -35,7 +36,14 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):  # type: i
     ) -> AsyncIterator[inference_pb2.ContinueResponse]:
         """Read the config and the recording, then stream the continuation."""
         self._container.runner.admission.check()
-        config, data = await self._receive(requests)
+        with self._container.sessions.place() as held:
+            config, data = await self._receive(requests, held)
+            async for response in self._continue(config, data, context):
+                yield response
+
+    async def _continue(
+        self, config: inference_pb2.ContinueConfig, data: bytes, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[inference_pb2.ContinueResponse]:
         if config.response_format not in _FORMATS:
             raise InvalidRequest(f"there is no format {config.response_format}", param="response_format")
         layout = config.prompt_layout if config.HasField("prompt_layout") else None
@@ -67,9 +75,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):  # type: i
         context: grpc.aio.ServicerContext,  # noqa: ARG002
     ) -> inference_pb2.ClassifyResponse:
         """Read the config and the recording, then say what it holds."""
-        config, data = await self._receive(requests)
-        layout = config.audio_layout if config.HasField("audio_layout") else None
-        recording = await self._read(data, layout)
+        with self._container.sessions.place() as held:
+            config, data = await self._receive(requests, held)
+            layout = config.audio_layout if config.HasField("audio_layout") else None
+            recording = await self._read(data, layout)
         result = await self._container.classifier.classify(
             recording.waveform, model=config.model or None, top_k=config.top_k or None, threshold=config.threshold
         )
@@ -82,7 +91,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):  # type: i
             input_damage=recording.damage or "",
         )
 
-    async def _receive(self, requests: AsyncIterator[Any]) -> tuple[Any, bytes]:  # messages of two generated types
+    async def _receive(
+        self, requests: AsyncIterator[Any], held: HeldBytes
+    ) -> tuple[Any, bytes]:  # messages of two generated types
         """Return the config and all audio of a call."""
         config, data = None, bytearray()
         async for request in requests:
@@ -92,6 +103,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):  # type: i
             if kind == "config":
                 config = request.config
                 continue
+            held.add(len(request.audio_chunk))
             data += request.audio_chunk
             if len(data) > self._container.max_prompt_bytes:
                 limit = self._container.max_prompt_bytes / (1 << 20)
@@ -137,7 +149,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
 def _to_request(config: inference_pb2.ContinueConfig, recording: Recording) -> ContinuationRequest:
     return ContinuationRequest(
         prompt=recording.waveform,
-        duration_s=config.duration_seconds if config.HasField("duration_seconds") else None,
+        duration_s=config.duration_seconds if config.HasField("duration_seconds") else DEFAULT_DURATION_S,
         prompt_start_s=config.prompt_start_seconds,
         prompt_end_s=config.prompt_end_seconds if config.HasField("prompt_end_seconds") else None,
         temperature=config.temperature if config.HasField("temperature") else None,

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -26,10 +27,12 @@ from services.infer.schemas import (
     ContinuationForm,
     ModelListBody,
 )
+from services.infer.slow_clients import ClientTooSlow, patient
 from services.infer.wiring import InferContainer
 
 _DISCONNECT_POLL_S = 0.1
 _FETCH_S = 60.0
+_log = structlog.get_logger(__name__)
 _AUDIO_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The continuation as it is made, or server-sent events (audio.delta, audio.done, audio.error)",
@@ -122,7 +125,9 @@ class ContinuationResponse(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, patient(send))
+        except ClientTooSlow:
+            _log.info("http_client_too_slow")  # the answer ends here, short of what it promised
         finally:
             self._running.cancel()
 
@@ -136,7 +141,9 @@ class EventsResponse(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, patient(send))
+        except ClientTooSlow:
+            _log.info("http_client_too_slow")
         finally:
             await self._rest.aclose()
 

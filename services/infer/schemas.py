@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
-from audiofoundation.inference.request import MAX_CONTINUATIONS, MAX_SEED, MAX_TEMPERATURE
+from audiofoundation.inference.request import DEFAULT_DURATION_S, MAX_CONTINUATIONS, MAX_SEED, MAX_TEMPERATURE
 
 _Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="The same seed and recording give the same samples")]
 _Temperature = Annotated[
@@ -18,11 +18,13 @@ _Model = Annotated[str | None, Field(description="A name of GET /v1/models; with
 class ContinuationForm(BaseModel):
     """The multipart form of POST /v1/audio/continuations. Give exactly one of `file` and `url`."""
 
+    model_config = ConfigDict(extra="forbid")
+
     file: UploadFile | None = Field(default=None, description="The recording to continue, any format")
     url: str | None = Field(default=None, max_length=4096, description="Where to fetch the recording from")
     model: _Model = None
     prompt: str = Field(default="", description="Text to guide by; must be empty: no model here takes text yet")
-    duration: float = Field(default=5.0, description="Seconds to generate")
+    duration: float = Field(default=DEFAULT_DURATION_S, description="Seconds to generate")
     prompt_start_seconds: float = Field(default=0.0, description="Where the part to continue begins")
     prompt_end_seconds: float | None = Field(default=None, description="Where it ends; default: at the end")
     temperature: _Temperature = None
@@ -43,6 +45,8 @@ class ContinuationForm(BaseModel):
 
 class ClassificationForm(BaseModel):
     """The multipart form of POST /v1/audio/classification."""
+
+    model_config = ConfigDict(extra="forbid")
 
     file: UploadFile = Field(description="The recording to classify, any format")
     model: _Model = None
@@ -121,7 +125,9 @@ class SessionConfig(BaseModel):
 
     type: Literal["session.config"] = "session.config"
     model: _Model = None
-    duration: float | None = Field(default=5.0, description="Seconds; null is until cancelled or the server's limit")
+    duration: float | None = Field(
+        default=DEFAULT_DURATION_S, description="Seconds; null is until cancelled or the server's limit"
+    )
     response_format: Literal["pcm16", "opus"] = "pcm16"
     sample_rate: int | None = Field(default=None, ge=8000, le=48000, description="Of the answer; default: the model's")
     prompt_format: Literal["pcm16"] | None = Field(default=None, description="Set when the prompt has no header")

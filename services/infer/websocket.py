@@ -3,7 +3,7 @@
 Client: `session.config` (sticky: later ones change single fields), binary frames with the prompt, `input.done`;
 `response.cancel` at any time. Server: `audio.start`, binary frames, `audio.done`; `error` for a request that
 failed, after which the next may follow. The socket is closed on overload (1013), for clients that do not read
-(1013) and for prompts over the limit (1009).
+(1013) and for prompts over the limit (1009). Where all places for sessions are taken there is a 503 instead.
 """
 
 import asyncio
@@ -26,10 +26,12 @@ from audiofoundation.errors import (
 )
 from audiofoundation.inference.delivery import Delivery
 from audiofoundation.inference.reading import PcmLayout, Recording
+from audiofoundation.inference.sessions import HeldBytes
 from audiofoundation.inference.streaming import RunningContinuation
 from audiofoundation.transport.websocket import authenticate, refuse
 from services.infer import converters
 from services.infer.schemas import SessionConfig
+from services.infer.slow_clients import ClientTooSlow
 from services.infer.wiring import InferContainer
 
 _SEND_TIMEOUT_S = 5.0
@@ -39,18 +41,16 @@ _TRY_AGAIN_LATER, _INTERNAL_ERROR = 1013, 1011
 _log = structlog.get_logger(__name__)
 
 
-class ClientTooSlow(Exception):
-    """The client did not take a frame in time."""
-
-
 def create_websocket_router(container: InferContainer) -> APIRouter:
     """Return the WebSocket route over this container."""
     router = APIRouter()
 
     @router.websocket("/v1/audio/continuations/stream")
     async def stream(websocket: WebSocket) -> None:
-        await websocket.accept(subprotocol=await authenticate(websocket))
-        await Session(websocket, container).run()
+        subprotocol = await authenticate(websocket)
+        with container.sessions.place() as held:
+            await websocket.accept(subprotocol=subprotocol)
+            await Session(websocket, container, held).run()
 
     return router
 
@@ -58,8 +58,8 @@ def create_websocket_router(container: InferContainer) -> APIRouter:
 class Session:
     """One socket: a sticky configuration and at most one continuation under way."""
 
-    def __init__(self, websocket: WebSocket, container: InferContainer) -> None:
-        self._websocket, self._container = websocket, container
+    def __init__(self, websocket: WebSocket, container: InferContainer, held: HeldBytes) -> None:
+        self._websocket, self._container, self._held = websocket, container, held
         self._config = SessionConfig()
         self._prompt = bytearray()
         self._answering: asyncio.Task[None] | None = None
@@ -87,7 +87,7 @@ class Session:
                 self._add_prompt(data)
             elif text is not None:
                 self._obey(text)
-        except PayloadTooLarge as error:
+        except (PayloadTooLarge, Overloaded) as error:
             await self._send(refuse(self._websocket, error))
             raise WebSocketDisconnect from error
         except AudioFoundationError as error:
@@ -97,6 +97,7 @@ class Session:
         limit = self._container.max_prompt_bytes
         if len(self._prompt) + len(data) > limit:
             raise PayloadTooLarge(f"the prompt is larger than the {limit / (1 << 20):g} MiB that this server takes")
+        self._held.add(len(data))
         self._prompt += data
 
     def _obey(self, text: str) -> None:
@@ -146,6 +147,7 @@ class Session:
             is_defect = False
         finally:
             self._running = None
+            self._held.release(len(prompt))
             if is_defect:
                 await self._close(_INTERNAL_ERROR, "this failed on our side")
 

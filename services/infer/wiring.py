@@ -15,6 +15,7 @@ from audiofoundation.inference.classification import Classifier
 from audiofoundation.inference.model_registry import CatalogRegistry
 from audiofoundation.inference.model_store import CLASSIFICATION, CONTINUATION, ModelStore, ServableModel
 from audiofoundation.inference.reading import RecordingReader
+from audiofoundation.inference.sessions import OpenSessions
 from audiofoundation.inference.streaming import ContinuationRunner
 from audiofoundation.inference.threads import BoundedThreads
 from audiofoundation.settings import FetchSettings, Settings
@@ -43,6 +44,7 @@ class InferContainer:
     classifier: Classifier
     fetch: FetchSettings
     fetching: BoundedThreads
+    sessions: OpenSessions
     max_prompt_bytes: int
     drain_s: float
     rate_hz: int = get_preset(_PRESET).sample_rate_hz
@@ -63,6 +65,7 @@ class InferContainer:
             classifier=Classifier(models, max_concurrent=_MAX_CLASSIFYING),
             fetch=settings.fetch,
             fetching=BoundedThreads("fetching", num_threads=_MAX_FETCHING, max_waiting=_MAX_WAITING_TO_FETCH),
+            sessions=OpenSessions(most=serving.max_sessions, max_held_bytes=serving.max_held_bytes),
             max_prompt_bytes=serving.max_body_bytes,
             drain_s=serving.drain_s,
         )

@@ -148,6 +148,7 @@ def _events(text: str) -> list[tuple[str, dict[str, Any]]]:
         ({"duration": 0}, 400, "duration"),
         ({"duration": 1e9}, 400, "duration"),
         ({"duration": "long"}, 422, "duration"),
+        ({"durations": 3}, 422, "durations"),
         ({"n": 2}, 400, "n"),
         ({"cfg_coef": 3}, 400, "cfg_coef"),
         ({"prompt": "a choir"}, 400, "prompt"),

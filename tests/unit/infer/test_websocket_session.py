@@ -49,7 +49,8 @@ def test_a_client_that_does_not_read_is_sent_away(frame: str, tmp_path: Path, mo
         socket = WebSocket({"type": "websocket", "headers": []}, client.receive, client.send)
         await socket.accept()
         async with asyncio.timeout(20):
-            await websocket.Session(socket, container).run()
+            with container.sessions.place() as held:
+                await websocket.Session(socket, container, held).run()
         return client.sent
 
     sent = asyncio.run(scenario())

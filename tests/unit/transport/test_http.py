@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
+from audiofoundation.transport import health
 from audiofoundation.transport.health import Health
 from tests.unit.transport.serving import AUTHORIZED, LIMIT_BYTES, create_sample_app, served
 
@@ -130,8 +132,8 @@ def test_requests_are_counted_by_route_not_by_path(address: str) -> None:
 
 def test_readiness_follows_its_checks_and_draining_while_liveness_does_not() -> None:
     trouble: dict[str, str | None] = {"model": "the model is not loaded yet"}
-    health = Health(readiness={"model": lambda: trouble["model"]}, dependencies={"queue": lambda: "gone"})
-    with served(create_sample_app(health)) as address:
+    state = Health(readiness={"model": lambda: trouble["model"]}, dependencies={"queue": lambda: "gone"})
+    with served(create_sample_app(state)) as address:
         assert httpx.get(f"{address}/health/ready").status_code == 503
         trouble["model"] = None
         assert httpx.get(f"{address}/health/ready").json() == {"status": "ok", "checks": {"model": "ok"}}
@@ -139,9 +141,23 @@ def test_readiness_follows_its_checks_and_draining_while_liveness_does_not() -> 
             "status": "degraded",
             "checks": {"model": "ok", "queue": "gone"},
         }
-        health.is_draining = True
+        state.is_draining = True
         assert httpx.get(f"{address}/health/ready").json()["status"] == "draining"
         assert httpx.get(f"{address}/health/live").status_code == 200
+
+
+def test_the_whole_report_is_looked_up_once_in_a_while_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    app = create_sample_app(Health(dependencies={"queue": lambda: looks.append(1)}))
+    client = TestClient(app)
+    for _ in range(5):
+        assert client.get("/health").json() == {"status": "ok", "checks": {"queue": "ok"}}
+    assert len(looks) == 1
+    app.state.health.is_draining = True
+    assert client.get("/health").json()["status"] == "draining"
+    monkeypatch.setattr(health, "KEEP_S", 0.0)
+    client.get("/health")
+    assert len(looks) == 2
 
 
 def test_pages_of_allowed_origins_may_read_answers(address: str) -> None:
