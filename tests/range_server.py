@@ -60,7 +60,7 @@ def serving_ranges(server: RangeServer) -> Iterator[RangeServer]:
             self.send_header("ETag", server.etag)
             self.send_header("Content-Length", str(stop - start))
             self.end_headers()
-            cut = start == 0 and not wanted and server.cut_after.pop(self.path, None)
+            cut = start == 0 and not wanted and server.cut_after.pop(self.path, 0)
             if cut:
                 stop = cut
             with suppress(OSError):  # the client may be killed on the way

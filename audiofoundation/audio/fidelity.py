@@ -19,6 +19,7 @@ _FFT_SIZE = 4096
 _BAND_HZ = 100.0
 _MIN_CUTOFF_HZ = 1500.0
 _CLIFF_DB = 20.0
+_CLIFF_BANDS = 7
 _EDGE_DB = 12.0
 _RANGE = 1e-9
 _HUM_WINDOW_S = 1.0
@@ -75,7 +76,8 @@ def measure_fidelity(excerpts: Sequence[Waveform]) -> Fidelity:
     quality = measure_quality(Waveform(np.concatenate([excerpt.samples for excerpt in excerpts], axis=1), rate_hz))
     mono = [excerpt.to_mono().samples[0] for excerpt in excerpts]
     frames = np.concatenate([_spectra(samples, _FFT_SIZE) for samples in mono])
-    cutoff_hz = _cutoff_hz(_typical(frames), rate_hz)
+    # The mean shows what is rare, as sibilants; the median ignores clicks. A cliff is one in both.
+    cutoff_hz = max(_cutoff_hz(frames.mean(axis=0), rate_hz), _cutoff_hz(_typical(frames), rate_hz))
     hum_hz, hum_power = _hum(mono, rate_hz)
     hum_dbfs = _db(hum_power)
     return Fidelity(
@@ -130,14 +132,15 @@ def _cutoff_hz(spectrum: _Power, rate_hz: int) -> float:
     means = sums / np.maximum(np.bincount(bands), 1)
     # Further down lies what leaks from a strong tone through the window.
     levels = 10 * np.log10(np.maximum(means, max(float(means.max()) * _RANGE, _FLOOR / len(spectrum))))
-    best_drop, reference = _CLIFF_DB, None
-    for edge in range(int(_MIN_CUTOFF_HZ / _BAND_HZ), len(levels) - 3):
-        below = float(np.median(levels[edge - 7 : edge]))
-        drop = below - float(np.percentile(levels[edge + 2 :], 90))
-        if drop > best_drop:
-            best_drop, reference = drop, below
-    if reference is None:
+    edges = np.arange(int(_MIN_CUTOFF_HZ / _BAND_HZ), len(levels) - 3)
+    below = np.array([np.median(levels[edge - _CLIFF_BANDS : edge]) for edge in edges])
+    drops = below - np.array([np.percentile(levels[edge + 2 :], 90) for edge in edges])
+    cliffs = np.flatnonzero(drops > _CLIFF_DB)
+    if not len(cliffs):
         return nyquist_hz
+    # The last one, where it is steepest: further up its own foot looks like another.
+    first = max(0, cliffs[-1] - 2 * _CLIFF_BANDS)
+    reference = below[first + int(drops[first : cliffs[-1] + 1].argmax())]
     return min(nyquist_hz, float(np.flatnonzero(levels >= reference - _EDGE_DB)[-1] + 0.5) * _BAND_HZ)
 
 

@@ -9,7 +9,20 @@ from pydantic import ValidationError
 from audiofoundation.cli.output import EXIT_FAILURE, EXIT_USAGE, CommandError, note
 from audiofoundation.errors import AudioFoundationError
 
-_MODULES = ("up", "ingest", "preprocess", "train", "lineage", "takedown", "gc", "generate", "dataset", "doctor", "demo")
+_MODULES = (
+    "up",
+    "ingest",
+    "probe_report",
+    "preprocess",
+    "train",
+    "lineage",
+    "takedown",
+    "gc",
+    "generate",
+    "dataset",
+    "doctor",
+    "demo",
+)
 _HELP = """Ingest recordings, preprocess them, train models and continue audio, on one machine or many.
 
 A first tour:

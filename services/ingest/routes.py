@@ -25,6 +25,7 @@ from audiofoundation.storage.keys import raw_key
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
 from services.ingest import collector_routes, lineage_routes
 from services.ingest.events import add_event_route
+from services.ingest.probe_routes import add_probe_routes
 from services.ingest.schemas import (
     CollectionIn,
     CollectionOut,
@@ -49,6 +50,7 @@ def create_router(container: Container) -> APIRouter:
     _add_collection_routes(collections, container)
     _add_discovery_routes(collections, container)
     _add_item_routes(collections, container)
+    add_probe_routes(collections, container)
     router = APIRouter()
     router.include_router(collections)
     router.include_router(lineage_routes.create_router(container))

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, select
 
 from audiofoundation.catalog.engine import create_catalog_engine, read_session
 from audiofoundation.catalog.tables import Asset, Item
-from audiofoundation.identifiers import sha256_of
+from audiofoundation.identifiers import Sha256, sha256_of
 from audiofoundation.ingestion.item_job import ItemIngest
 from audiofoundation.ingestion.leftovers import remove_leftovers
 from audiofoundation.jobs.kinds import JobKind
@@ -139,7 +139,7 @@ def check_stored(engine: Engine, store: ObjectStore, server: RangeServer) -> int
         num_stored = len(session.scalars(select(Item.id).where(Item.state == "stored")).all())
     assert named <= whole
     for sha256 in named:
-        assert sha256_of(store.get_bytes(raw_key(sha256))) == sha256
+        assert sha256_of(store.get_bytes(raw_key(Sha256(sha256)))) == sha256
     return num_stored
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, func, select
 
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.catalog.tables import Asset, EgressLane, Item, Job, Probe
+from audiofoundation.cli.probe_report import draw, to_page
 from audiofoundation.ingestion.youtube import YoutubeSource
 from audiofoundation.settings import EgressIdentity, FetchSettings, ProbeSettings
 from audiofoundation.storage.object_store import ObjectStore
@@ -201,3 +202,32 @@ def test_a_video_of_another_licence_costs_no_byte(plane: DataPlane, server: Rang
     server.files["/o"] = encoded(noise())
     assert ingest_video(with_video(plane, server, license=None))["error_class"] == "license"
     assert server.sent.total() == 0
+
+
+def test_the_report_counts_what_each_threshold_keeps(plane: DataPlane, server: RangeServer) -> None:
+    server.files = {
+        "/good": encoded(noise()),
+        "/dull": encoded(BAD["low_cutoff"]),
+        "/hum": encoded(BAD["hum"]),
+        "/short": encoded(noise(31.0), "OGG"),
+    }
+    plane.post("/v1/collections/clips/items", {"sources": [server.url(path) for path in server.files]})
+    plane.run_jobs()
+    report: dict[str, Any] = plane.get("/v1/collections/clips/probe-report")
+    assert (report["probed"], report["kept_now"]) == (4, 2)
+    assert report["decisions"] == {"kept": 2, "refused": 2}
+    assert report["stages"] == {"ranges": 3, "whole": 1}
+    measures = {measure["name"]: measure for measure in report["measures"]}
+    assert [measures[name]["num_kept"] for name in ("cutoff_hz", "hum_to_signal_db", "clipped_ratio")] == [3, 3, 4]
+    for measure in measures.values():
+        assert sum(measure["counts"]) == 4
+        assert len(measure["edges"]) == len(measure["counts"]) + 1
+    page = to_page(report, draw(report))
+    assert "AF_PROBE__MIN_CUTOFF_HZ" in page
+    assert plane.client.get("/v1/collections/absent/probe-report").status_code == 404
+
+
+def test_a_report_on_nothing_is_still_one(plane: DataPlane) -> None:
+    report: dict[str, Any] = plane.get("/v1/collections/clips/probe-report")
+    assert (report["probed"], report["kept_now"], report["stages"]) == (0, 0, {})
+    assert draw(report).startswith(b"\x89PNG")

@@ -122,7 +122,9 @@ def test_excerpts_are_judged_as_one() -> None:
     [
         ("recordings/speech-pmatthes-LJ001-0001.opus", 12_000),  # made at 24 kHz, in Opus at 48 kHz
         ("recordings/speech-nathalie-nl-rhasspy-105*", 12_000),
+        ("recordings/speech-kerstin-de-rhasspy-1561*", 12_000),
         ("recordings/music-opensurge-speed.ogg", 12_000),  # 24 kHz, full band
+        ("recordings/music-macleod-night-on-the-docks-sax.ogg", 12_000),  # long notes, little else
         ("originals/speech_8k.flac", 4000),
     ],
 )
