@@ -63,7 +63,7 @@ class ObjectStore:
     """
 
     def __init__(self, settings: StorageSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._bucket = settings.bucket
         self._connected: tuple[int, Minio] | None = None
 
@@ -73,7 +73,7 @@ class ObjectStore:
         def ensure() -> None:
             with translated_errors(self._bucket):
                 if not self._client.bucket_exists(self._bucket):
-                    self._client.make_bucket(self._bucket, location=self._settings.region)
+                    self._client.make_bucket(self._bucket, location=self.settings.region)
 
         with_retries(ensure)
 
@@ -209,7 +209,7 @@ class ObjectStore:
         """The client of this process: sockets opened before a fork belong to the parent."""
         connected = self._connected
         if connected is None or connected[0] != os.getpid():
-            self._connected = connected = (os.getpid(), _connect(self._settings))
+            self._connected = connected = (os.getpid(), _connect(self.settings))
         return connected[1]
 
 
