@@ -126,6 +126,13 @@ def add_upload(unit: UnitOfWork, collection: Collection, sha256: Sha256, *, name
     return item_id, bool(added)
 
 
+def retry_found(unit: UnitOfWork, collection_id: str, discovery_id: str) -> None:
+    """Queue again what a discovery had found and what failed by no fault of its own."""
+    is_its = (Item.collection_id == collection_id) & (Item.discovery_id == discovery_id)
+    failed = unit.session.scalars(select(Item.id).where(is_its, Item.state.in_(_RETRYABLE_STATES))).all()
+    _enqueue_again(unit, failed)
+
+
 def set_state(
     session: Session, item_id: str, state: ItemState, *, error_class: str | None = None, error: str | None = None
 ) -> None:

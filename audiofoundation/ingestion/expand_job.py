@@ -15,7 +15,7 @@ from sqlalchemy import select
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.catalog.tables import Collection, Discovery
 from audiofoundation.errors import AudioFoundationError, RateLimited
-from audiofoundation.ingestion.catalog_items import add_items
+from audiofoundation.ingestion.catalog_items import add_items, retry_found
 from audiofoundation.ingestion.discoveries import DiscoveryState, enqueue_expansion
 from audiofoundation.ingestion.job_directory import job_directory
 from audiofoundation.ingestion.lanes import youtube_site
@@ -139,6 +139,8 @@ def _finished(discovery_id: str, num_seen: int, validators: dict[str, str], tool
         if row.num_seen != num_seen:
             enqueue_expansion(unit, discovery_id)
             return
+        if not num_seen and not row.is_plan:  # nothing has changed there; what failed here is tried again all the same
+            retry_found(unit, row.collection_id, discovery_id)
         row.state = DiscoveryState.DONE
         row.tool_version = tool_version
         row.error_class = row.error = None

@@ -101,6 +101,20 @@ def test_a_plan_expands_and_fetches_nothing_until_it_is_asked_for_in_earnest(
     assert plane.get("/v1/collections/found")["states"] == {"stored": 1}
 
 
+def test_what_failed_is_tried_again_though_its_feed_has_not_changed(
+    plane: DataPlane, server: FileServer, tmp_path: Path
+) -> None:
+    server.files["/feed"] = podcast(server, "a")
+    body: dict[str, object] = {"sources": [f"feed:{server.url('/feed')}"]}
+    plane.post(ITEMS, body)
+    plane.run_jobs()
+    assert plane.get("/v1/collections/found")["states"] == {"failed": 1}
+    server.files["/a.wav"] = tone(tmp_path / "a.wav", 31.0).read_bytes()
+    plane.post(ITEMS, body)
+    plane.run_jobs()
+    assert plane.get("/v1/collections/found")["states"] == {"stored": 1}
+
+
 def test_an_expansion_that_is_killed_goes_on_where_it_stopped(
     plane: DataPlane, server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

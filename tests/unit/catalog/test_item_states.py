@@ -15,6 +15,7 @@ from audiofoundation.catalog.item_states import ItemChange, add_rows, change_ite
 from audiofoundation.catalog.migrations import alembic_config
 from audiofoundation.catalog.tables import Collection, Item, ItemCount
 from audiofoundation.settings import CatalogSettings
+from tests.servers import process_context, wait_until
 
 STATES = ("queued", "fetching", "stored", "rejected", "failed", "deferred")
 CLASSES = (None, "fetch_failed", "license")
@@ -112,6 +113,28 @@ def test_counts_equal_the_items_after_changes_from_several_sides_at_once(
         thread.join(60)
     assert failed == []
     assert stored_counts(engine) == real_counts(engine)
+
+
+def test_counts_equal_the_items_after_writers_were_killed(
+    catalog_settings: CatalogSettings, engine: Engine, collections: list[str]
+) -> None:
+    context = process_context()
+    writers = [context.Process(target=change_for_ever, args=(catalog_settings, collections, n)) for n in range(2)]
+    for writer in writers:
+        writer.start()
+    wait_until(lambda: sum(real_counts(engine).values()) > 40, timeout_s=60, what="both write")
+    for writer in writers:
+        writer.kill()
+        writer.join()
+    # PostgreSQL may still end a commit that it had received.
+    wait_until(lambda: stored_counts(engine) == real_counts(engine), timeout_s=20, what="counts equal the items")
+
+
+def change_for_ever(settings: CatalogSettings, collections: list[str], seed: int) -> None:
+    engine = create_catalog_engine(settings)
+    while True:
+        change_often(engine, collections, seed=seed, num_times=10, max_writes=1)
+        seed += 2
 
 
 def test_a_tombstone_is_never_overwritten(engine: Engine, collections: list[str]) -> None:
