@@ -8,6 +8,7 @@ import ctypes
 import os
 import platform
 import struct
+from functools import cache
 
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_SECCOMP = 22
@@ -65,6 +66,11 @@ def is_supported() -> bool:
     return platform.machine() in _ARCHITECTURES
 
 
+def prepare() -> None:
+    """Build the filter, so that forks of this process find it made: half a millisecond each."""
+    _program(platform.machine())
+
+
 def install() -> None:
     """Confine the calling process for good.
 
@@ -81,6 +87,7 @@ def install() -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
+@cache
 def _program(machine: str) -> bytes:
     column = 0 if machine == "x86_64" else 1
     numbers = [row[column] for row in _ALLOWED.values()]

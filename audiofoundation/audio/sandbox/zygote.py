@@ -39,6 +39,7 @@ def _rehearse_seccomp() -> bool:
     """Decode one second of silence in a fully confined child: does this kernel let it?"""
     if not seccomp.is_supported():
         return False
+    seccomp.prepare()
     input_fd = os.memfd_create("rehearsal")
     os.write(input_fd, media.silent_wav())
     read_fd, write_fd = os.pipe()
