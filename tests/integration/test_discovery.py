@@ -1,5 +1,6 @@
 """Feeds and lists to items: real catalog, real jobs, loopback HTTP."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from sqlalchemy import Engine, select
 
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.catalog.tables import Discovery, Item, Job
-from audiofoundation.ingestion.sources import feed
+from audiofoundation.ingestion.sources import feed, youtube_listing
 from audiofoundation.jobs import lease
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.owner import current_owner
@@ -21,6 +22,7 @@ from tests.data_plane import (
     serving_files,
     tone,
 )
+from tests.unit.ingestion.recorded_youtube import RecordedYoutube
 from tests.unit.jobs.handlers import make_due
 
 ITEMS = "/v1/collections/found/items"
@@ -224,3 +226,18 @@ def test_a_track_that_states_no_licence_is_not_asked_for(plane: DataPlane) -> No
     plane.run_jobs()
     (item,) = plane.items("found")
     assert (item["kind"], item["state"], item["error_class"]) == ("yandex", "rejected", "license")
+
+
+def test_channels_become_items_one_listing_at_a_time(plane: DataPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RecordedYoutube, "num_videos", 8)
+    recorded = functools.partial(youtube_listing.YoutubeListing, create=RecordedYoutube)
+    monkeypatch.setattr(youtube_listing, "YoutubeListing", recorded)
+    channels = ["https://www.youtube.com/@someone", "https://www.youtube.com/@another"]
+    plane.post(ITEMS, {"sources": channels, "plan": True})
+    plane.run_jobs()
+    found = plane.get("/v1/collections/found")
+    # The second waits until this address has rested; its job goes back to the queue.
+    assert found["discoveries"] == {"done": 1, "queued": 1}
+    assert (found["items"], found["states"]) == (8, {"queued": 8})
+    item = plane.items("found")[0]
+    assert (item["kind"], item["channel"], item["duration_s"]) == ("youtube", "Someone", 90.0)
