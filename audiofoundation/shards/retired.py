@@ -11,8 +11,9 @@ import structlog
 from sqlalchemy import Engine, select
 
 from audiofoundation.catalog.engine import read_session
-from audiofoundation.catalog.tables import DatasetVersion, DoomedObject, Run
+from audiofoundation.catalog.tables import DatasetVersion, DoomedObject, Job, Run
 from audiofoundation.errors import StorageUnavailable
+from audiofoundation.jobs.kinds import TERMINAL_STATES
 
 CHECK_EVERY_S = 30.0
 _CORPUS_NAME = 32  # characters of the manifest's hash
@@ -27,7 +28,7 @@ def corpus_folder(data_dir: Path, manifest_sha256: str) -> Path:
 
 
 def drop_retired(engine: Engine, data_dir: Path) -> int:
-    """Remove the copies of versions that hold what was taken down; return how many there were.
+    """Remove the copies of versions that hold what was taken down, and what killed jobs left; return how many.
 
     A run that still goes on keeps its folder until it ends; it has been asked to.
     """
@@ -40,11 +41,19 @@ def drop_retired(engine: Engine, data_dir: Path) -> int:
             .where(is_retired, Run.state != _RUNNING)
         ).all()
     folders = [corpus_folder(data_dir, sha256) for sha256 in versions] + [data_dir / "runs" / run for run in runs]
-    found = [folder for folder in folders if folder.exists()]
+    found = [folder for folder in folders if folder.exists()] + _finished_work(engine, data_dir / "work")
     for folder in found:
         shutil.rmtree(folder, ignore_errors=True)
         _log.info("copy_dropped", folder=str(folder))
     return len(found)
+
+
+def _finished_work(engine: Engine, work_dir: Path) -> list[Path]:
+    """Return the folders of jobs that are over: their process was killed here, and another machine ended the job."""
+    folders = {folder.name: folder for folder in work_dir.glob("*/job_*")}
+    with read_session(engine) as session:
+        over = session.scalars(select(Job.id).where(Job.id.in_(folders), Job.state.in_(TERMINAL_STATES)))
+        return [folders[job_id] for job_id in over]
 
 
 class CopyKeeper:

@@ -14,6 +14,7 @@ from audiofoundation.jobs.queue import JobQueue
 from audiofoundation.jobs.runner import HandlerSpec
 from audiofoundation.jobs.worker import run_worker
 from audiofoundation.settings import Settings
+from audiofoundation.shards.retired import drop_retired
 from audiofoundation.storage.object_store import ObjectStore
 
 _CONCURRENCY = 2
@@ -34,6 +35,7 @@ def create_handlers(settings: Settings) -> Mapping[JobKind, HandlerSpec]:
     store = ObjectStore(settings.storage)
     store.ensure_bucket()
     engine = create_catalog_engine(settings.catalog)
+    drop_retired(engine, settings.data_dir)
     record_policy(engine, settings.fetch)
     work_dir = settings.data_dir / "work" / "ingest"
     remove_leftovers(work_dir, engine)

@@ -10,6 +10,7 @@ from audiofoundation.preprocessing.commit_job import DatasetCommit
 from audiofoundation.preprocessing.rewrite_job import ShardRewrite
 from audiofoundation.preprocessing.shard_job import ShardPreprocess
 from audiofoundation.settings import Settings
+from audiofoundation.shards.retired import drop_retired
 from audiofoundation.storage.object_store import ObjectStore
 
 
@@ -26,6 +27,7 @@ def work(settings: Settings) -> None:
 def create_handlers(settings: Settings) -> Mapping[JobKind, HandlerSpec]:
     """Return what the worker does, the most urgent first: what was taken down goes before anything is made."""
     engine = create_catalog_engine(settings.catalog)
+    drop_retired(engine, settings.data_dir)
     store = ObjectStore(settings.storage)
     store.ensure_bucket()
     work_dir = settings.data_dir / "work" / "preprocess"
