@@ -145,7 +145,7 @@ def describe_briefly(samples: Float32, sample_rate_hz: int) -> tuple[Descriptors
 
 
 def combine(parts: Sequence[Descriptors]) -> Descriptors:
-    """Describe the recording that the parts make up, each counted by its duration; without rhythm.
+    """Describe the recording that the parts make up, each counted by its duration; rhythm where every part has it.
 
     Raises:
         ValueError: there are none.
@@ -165,7 +165,14 @@ def combine(parts: Sequence[Descriptors]) -> Descriptors:
         rms=float(weights @ [part.rms for part in parts]),
         mfcc_mean=tuple(means.tolist()),
         mfcc_std=tuple(np.sqrt(np.maximum(0.0, squares - means**2)).tolist()),
+        tempo_bpm=_mean_of([part.tempo_bpm for part in parts], weights),
+        harmonic_ratio=_mean_of([part.harmonic_ratio for part in parts], weights),
     )
+
+
+def _mean_of(values: Sequence[float | None], weights: Float64) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(weights @ known) if len(known) == len(values) else None
 
 
 def measure_custom(samples: Float32, sample_rate_hz: int, functions: Mapping[str, FeatureFunction]) -> dict[str, float]:

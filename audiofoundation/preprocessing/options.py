@@ -28,6 +28,8 @@ class DatasetOptions:
             either way).
         is_trimmed: whether silence at both ends of a recording is left out.
         include_waveform: whether samples carry int16 audio beside the mel, as vocoder training needs.
+        has_rhythm: whether tempo and harmonic ratio are among the descriptors; they take a second of CPU time
+            a recording.
 
     Raises:
         InvalidRequest: a value is out of range.
@@ -40,6 +42,7 @@ class DatasetOptions:
     target_lufs: float | None = DEFAULT_LUFS
     is_trimmed: bool = True
     include_waveform: bool = False
+    has_rhythm: bool = False
 
     def __post_init__(self) -> None:
         get_preset(self.preset)
@@ -73,8 +76,11 @@ class DatasetOptions:
         return mel_bytes + (2 * self.mel.sample_rate_hz if self.include_waveform else 0)
 
     def to_config(self) -> dict[str, Any]:
-        """Return the JSON object that the catalog keeps."""
-        return asdict(self)
+        """Return the JSON object that the catalog keeps. What came later is left out where it is as before."""
+        config = asdict(self)
+        if not self.has_rhythm:
+            del config["has_rhythm"]  # datasets keep the ids that they had
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DatasetOptions":

@@ -1,7 +1,7 @@
 """One recording to samples of a shard, in one pass over the sound and with bounded memory."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from audiofoundation.audio.quality import measure_quality
 from audiofoundation.audio.sandbox.client import ChildKilled
 from audiofoundation.audio.waveform import Waveform
 from audiofoundation.errors import Overloaded
-from audiofoundation.features.descriptors import describe_briefly
+from audiofoundation.features.descriptors import Descriptors, describe, describe_briefly
 from audiofoundation.identifiers import AssetId, ItemId, Sha256
 from audiofoundation.preprocessing.levels import LevelMeter, Levels
 from audiofoundation.preprocessing.options import DatasetOptions
@@ -23,6 +23,7 @@ from audiofoundation.shards.sample import Sample, SampleMeta, sample_key
 LIMITS = DecodeLimits(max_duration_s=4 * 3600.0, max_bytes=4 << 30, wall_s=700, cpu_s=600)
 _NUM_TRIES = 3
 _INT16_SCALE = 32767.0
+_RHYTHM_S = 60
 _BINS_OF_OFFSET = 2  # where a constant offset shows under the window
 
 
@@ -56,8 +57,16 @@ def cut_recording(
         gain = levels.gain_to(options.target_lufs)
         start, stop = (levels.first_sound, levels.last_sound) if options.is_trimmed else (0, spool.num_samples)
         plan = SegmentPlan(config, options.segment_frames, options.min_frames, start, stop, gain)
+        rhythm = _rhythm(spool, plan) if options.has_rhythm and stop > start else None
         for segment in cut_segments(spool, plan):
-            yield _to_sample(segment, recording, options, levels, gain)
+            yield _to_sample(segment, recording, options, levels, gain, rhythm)
+
+
+def _rhythm(spool: SampleSpool, plan: SegmentPlan) -> Descriptors:
+    """Describe up to a minute from the middle of the recording, tempo and harmonic ratio with it."""
+    rate_hz = plan.config.sample_rate_hz
+    spare = max(0, plan.stop - plan.start - _RHYTHM_S * rate_hz) // 2
+    return describe(spool.read(plan.start + spare, plan.stop - spare), rate_hz)
 
 
 def decode_to_spool(path: Path, rate_hz: int, spool: SampleSpool) -> Levels:
@@ -78,11 +87,18 @@ def decode_to_spool(path: Path, rate_hz: int, spool: SampleSpool) -> Levels:
 
 
 def _to_sample(
-    segment: Segment, recording: RecordingToCut, options: DatasetOptions, levels: Levels, gain: float
+    segment: Segment,
+    recording: RecordingToCut,
+    options: DatasetOptions,
+    levels: Levels,
+    gain: float,
+    rhythm: Descriptors | None,
 ) -> Sample:
     config = options.mel
     num_samples = segment.samples.size
     descriptors, power_spectrum = describe_briefly(segment.samples, config.sample_rate_hz)
+    if rhythm is not None:
+        descriptors = replace(descriptors, tempo_bpm=rhythm.tempo_bpm, harmonic_ratio=rhythm.harmonic_ratio)
     power_spectrum[:_BINS_OF_OFFSET] = 0.0
     waveform = Waveform(segment.samples[None], config.sample_rate_hz)
     meta = SampleMeta(

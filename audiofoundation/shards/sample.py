@@ -31,7 +31,8 @@ class SampleMeta(BaseModel):
         mel_preset: the preset's name.
         mel_fingerprint: the preset's fingerprint.
         quality: measures of the segment as it is stored.
-        descriptors: its timbre, from frames that do not overlap.
+        descriptors: its timbre, from one frame of 2048 in 4096 samples; tempo and harmonic ratio, where they were asked
+            for, are the whole recording's.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -23,6 +23,7 @@ class DatasetIn(BaseModel):
     )
     trim_silence: bool = Field(default=True, description="Leave out silence at both ends")
     include_waveform: bool = Field(default=False, description="Keep int16 audio beside the mel")
+    has_rhythm: bool = Field(default=False, description="Measure tempo and harmonic ratio of each recording")
 
 
 class DatasetOut(BaseModel):

@@ -77,6 +77,15 @@ def test_a_collection_becomes_a_dataset_that_can_be_read(plane: DataPlane) -> No
         assert min(centroids) <= item.descriptors.spectral_centroid_hz <= max(centroids)
 
 
+def test_tempo_and_harmonic_ratio_are_measured_when_asked_for(plane: DataPlane) -> None:
+    plain, found = build(plane), build(plane, has_rhythm=True)
+    assert plain["dataset"] != found["dataset"]
+    page = DatasetItemPageOut.model_validate(plane.get(f"/v1/datasets/{found['dataset']}/items?state=done"))
+    described = [item.descriptors for item in page.items if item.descriptors is not None]
+    assert len(described) == NUM_RECORDINGS
+    assert all(one.tempo_bpm is not None and 0 <= (one.harmonic_ratio or -1) <= 1 for one in described)
+
+
 def test_mel_and_waveform_of_a_sample_belong_together(plane: DataPlane) -> None:
     config = get_preset("vocos24")
     for sample in samples_of(plane, build(plane, include_waveform=True)):
