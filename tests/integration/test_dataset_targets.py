@@ -1,5 +1,6 @@
 """Dataset folders feed others' models: real transformers, tiny models made here, nothing downloaded."""
 
+import json
 import math
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 import torch
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedModel, Trainer, TrainingArguments, WhisperFeatureExtractor
+from typer.testing import CliRunner
 
 from audiofoundation.audio.waveform import Waveform
+from audiofoundation.cli import create_cli
 from audiofoundation.errors import InvalidRequest
 from audiofoundation.interchange.collators import MusicgenCollator, WhisperCollator
 from audiofoundation.interchange.musicgen import MusicgenTarget, delay
@@ -148,12 +151,23 @@ def test_a_stereo_model_gets_both_channels(tmp_path: Path) -> None:
     assert np.array_equal(labels[:, ::2], labels[:, 1::2])
 
 
-@pytest.mark.parametrize(
-    "content", [{}, {"config.json": "{}"}, {"config.json": '{"model_type": "bert"}'}, {"config.json": "x"}]
-)
-def test_a_folder_without_a_model_is_named(tmp_path: Path, content: dict[str, str]) -> None:
-    for name, text in content.items():
-        (tmp_path / name).write_text(text)
+def test_the_command_writes_both_targets(model: Path, tmp_path: Path) -> None:
+    rows = [{"audio_file": FILES[0], "text": "x"}]
+    folder = create_folder(tmp_path / "in", rows, files={FILES[0]: ORIGINALS / FILES[0]})
+    options = ["--target", "musicgen, whisper", "--musicgen-model", str(model), "--plots", "0", "--json"]
+
+    done = CliRunner().invoke(create_cli(), ["dataset", "build", str(folder), "--out", str(tmp_path / "out"), *options])
+
+    assert json.loads(done.stdout)["samples"] == 1
+    features = load_from_disk(str(tmp_path / "out" / "processed_dataset")).features
+    assert set(features["musicgen_features"]) == {"input_ids", "attention_mask", "labels"}
+    assert set(features["whisper_features"]) == {"input_features"}
+
+
+@pytest.mark.parametrize("config", [None, "{}", '{"model_type": "bert"}', "x"])
+def test_a_folder_without_a_model_is_named(tmp_path: Path, config: str | None) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
 
     with pytest.raises(InvalidRequest, match="no MusicGen model"):
         AudioPreprocessingPipeline(model_name=tmp_path)
