@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import Engine
 
+from audiofoundation.preprocessing.report import figures
 from audiofoundation.preprocessing.report import survey as survey_module
 from audiofoundation.preprocessing.report.survey import survey
 from audiofoundation.storage.object_store import ObjectStore
@@ -28,7 +29,8 @@ def plane(sqlite_engine: Engine, store: ObjectStore, tmp_path: Path) -> DataPlan
     return plane
 
 
-def test_the_page_is_whole_and_safe(plane: DataPlane, tmp_path: Path) -> None:
+def test_the_page_is_whole_and_safe(plane: DataPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "_DPI", 40)  # quicker; what is drawn is the same
     dataset = str(plane.post("/v1/datasets", {"collection": COLLECTION, "include_waveform": True})["dataset"])
     unready = plane.client.get(f"/v1/datasets/{dataset}/report")
     assert (unready.status_code, unready.json()["error"]["code"]) == (409, "conflict")
