@@ -28,7 +28,7 @@ _POSTPONED_AT_ONCE = 500
 _CALLED_FORWARD = 2
 _RECOUNT_S = 60.0
 _MIN_DELAY_S = 0.05
-_HINT_S = 2.5  # a job that is due is published by a sweep, and those are 5 s apart
+_HINT_S = 0.5  # from the time when a job is due until a worker has it
 _RNG = random.SystemRandom()  # has no state that forked workers would share
 
 

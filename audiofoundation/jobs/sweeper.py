@@ -26,6 +26,7 @@ from audiofoundation.telemetry.metrics import HINTS_REPUBLISHED, LEASES_EXPIRED
 
 _ROLE = "sweeper"
 _LEASE_IN_SWEEPS = 3.0
+_MIN_PAUSE_S = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -52,8 +53,26 @@ def sweep(engine: Engine, publisher: Publisher, settings: JobSettings) -> Sweep:
     return Sweep(num_reclaimed=_reclaim(engine, settings), num_republished=_republish(engine, publisher, settings))
 
 
+def pause_s(engine: Engine, settings: JobSettings) -> float:
+    """Return how long to rest after a sweep: until the next job that waits for its time, half a second at least.
+
+    Raises:
+        StorageUnavailable: the catalog did not answer.
+    """
+    now = time.time()
+    with read_session(engine) as session:
+        waiting = (_next_due(session, kind, now) for kind in JobKind)
+        next_due = min((due for due in waiting if due is not None), default=now + settings.sweep_interval_s)
+    return min(settings.sweep_interval_s, max(_MIN_PAUSE_S, next_due - now))
+
+
+def _next_due(session: Session, kind: JobKind, now: float) -> float | None:
+    waiting = select(Job.not_before).where(Job.state == JobState.QUEUED, Job.kind == kind, Job.not_before > now)
+    return session.scalar(waiting.order_by(Job.not_before).limit(1))
+
+
 class SweeperThread:
-    """Sweeps every `sweep_interval_s` until stopped."""
+    """Sweeps every `sweep_interval_s`, and when a job's time comes, until stopped."""
 
     def __init__(self, queue: JobQueue, settings: JobSettings) -> None:
         self._queue = queue
@@ -72,11 +91,13 @@ class SweeperThread:
 
     def _run(self) -> None:
         while True:
+            rest_s = self._settings.sweep_interval_s
             try:
                 sweep(self._queue.engine, self._queue.publisher, self._settings)
+                rest_s = pause_s(self._queue.engine, self._settings)
             except StorageUnavailable as error:
                 _log.warning("sweep_failed", error=error.message)
-            if self._stopped.wait(self._settings.sweep_interval_s):
+            if self._stopped.wait(rest_s):
                 return
 
 

@@ -14,7 +14,7 @@ from audiofoundation.jobs.kinds import JobState
 from audiofoundation.jobs.owner import current_owner, is_certainly_dead
 from audiofoundation.jobs.queue import MAX_HINTS, JobQueue
 from audiofoundation.jobs.runner import run_job
-from audiofoundation.jobs.sweeper import Sweep, SweeperThread, sweep
+from audiofoundation.jobs.sweeper import Sweep, SweeperThread, pause_s, sweep
 from audiofoundation.settings import JobSettings
 from tests.servers import wait_until
 
@@ -161,6 +161,22 @@ def test_thread_sweeps_until_it_is_stopped(queue: JobQueue) -> None:
     expire(queue.engine, job_id)
     wait_until(lambda: job_of(queue.engine, job_id).state == JobState.QUEUED, timeout_s=10.0, what="it is swept")
     thread.stop()
+
+
+def test_a_job_whose_time_comes_is_published_then_and_not_at_the_next_sweep(
+    queue: JobQueue, publisher: Recorder
+) -> None:
+    (job_id,) = add_jobs(queue)
+    rare = JobSettings(sweep_interval_s=300.0)
+    with write_session(queue.engine) as session:
+        session.execute(update(Job).values(not_before=time.time() + 1.0, published_at=0.0))
+    assert 0.4 < pause_s(queue.engine, rare) <= 1.0
+    publisher.published.clear()
+    thread = SweeperThread(queue, rare)
+    thread.start()
+    wait_until(lambda: publisher.published == [job_id], timeout_s=30, what="the job is published")
+    thread.stop()
+    assert pause_s(queue.engine, rare) == 300.0
 
 
 def test_liveness_is_told_apart(dead_owner: str) -> None:
