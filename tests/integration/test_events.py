@@ -10,6 +10,8 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
+from audiofoundation.catalog.engine import write_session
+from audiofoundation.catalog.tables import Discovery
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.transport.events import Listeners
 from tests.data_plane import KEY, DataPlane, create_data_plane, data_plane_settings, tone
@@ -88,6 +90,18 @@ def test_a_collection_and_its_dataset_are_told_until_they_are_done(
     assert rest[-1][1]["shards"] == {"committed": 1}
     assert rest[-1][1]["segments"] == 1
     wait_for_listeners(plane, 0)
+
+
+def test_a_collection_whose_lists_are_being_expanded_is_not_done(plane: DataPlane, client: httpx.Client) -> None:
+    collection = str(plane.get("/v1/collections/clips")["id"])
+    with write_session(plane.queue.engine) as session:
+        session.add(Discovery(id="d", collection_id=collection, kind="feed", address="http://127.0.0.1/feed"))
+    with client.stream("GET", "/v1/collections/clips/events") as answer:
+        told = events(answer)
+        assert next(told)[0] == "collection.progress"
+        with write_session(plane.queue.engine) as session:
+            session.get_one(Discovery, "d").state = "done"
+        assert [name for name, _ in told] == ["collection.done"]
 
 
 def test_a_silent_stream_has_heartbeats_and_the_server_lets_go_when_it_drains(
