@@ -60,7 +60,8 @@ class _Decode:
         self._output_fd = output_fd
         self._num_source = 0
         self._num_sent_bytes = 0
-        self._waiting: list[bytes | memoryview] = []
+        self._head = b""
+        self._waiting: list[memoryview] = []
         self._num_waiting_bytes = 0
         self._damage: str | None = None
 
@@ -81,8 +82,7 @@ class _Decode:
             self._send(resampler.push(self._mix(first[:, :0]), is_last=True))
             self._note_missing(declared_s, rate_hz)
         end = StreamEnd(self._num_source, self._damage)
-        self._put(protocol.pack(protocol.DONE, end))
-        self._flush()
+        self._flush(protocol.pack(protocol.DONE, end))
 
     def _start(self, stream: "av.AudioStream", first: Samples, rate_hz: int) -> StreamingResampler:
         out_rate_hz = self._request.target_rate_hz or rate_hz
@@ -95,7 +95,7 @@ class _Decode:
             out_rate_hz=out_rate_hz,
             out_channels=out_channels,
         )
-        self._put(protocol.pack(protocol.INFO, info))
+        self._head = protocol.pack(protocol.INFO, info)
         return StreamingResampler(rate_hz, out_rate_hz, out_channels)
 
     def _blocks(self, container: "av.container.InputContainer", stream: "av.AudioStream") -> Iterator[Samples]:
@@ -184,22 +184,24 @@ class _Decode:
         step = protocol.MAX_SAMPLE_BYTES - protocol.MAX_SAMPLE_BYTES % (4 * samples.shape[0])
         for start in range(0, len(data), step):
             part = data[start : start + step]
-            self._put(protocol.HEADER.pack(protocol.SAMPLES, len(part)))
-            self._put(part)
-
-    def _put(self, data: bytes | memoryview) -> None:
-        """Write later, together: each write wakes the reader, which costs more than copying."""
-        self._waiting.append(data)
-        self._num_waiting_bytes += len(data)
+            if self._num_waiting_bytes + len(part) > step:
+                self._flush()
+            self._waiting.append(part)
+            self._num_waiting_bytes += len(part)
         if self._num_waiting_bytes >= _FLUSH_BYTES:
             self._flush()
 
-    def _flush(self) -> None:
-        waiting, self._waiting, self._num_waiting_bytes = self._waiting, [], 0
-        num_written = os.writev(self._output_fd, waiting)
-        for data in waiting:
-            _write(self._output_fd, data[num_written:])
-            num_written = max(0, num_written - len(data))
+    def _flush(self, last: bytes = b"") -> None:
+        """Write what waits, as one message: each message costs the reader more than copying does."""
+        parts: list[bytes | memoryview] = [self._head]
+        if self._waiting:
+            parts += [protocol.HEADER.pack(protocol.SAMPLES, self._num_waiting_bytes), *self._waiting]
+        parts.append(last)
+        self._head, self._waiting, self._num_waiting_bytes = b"", [], 0
+        num_written = os.writev(self._output_fd, parts)
+        for part in parts:
+            _write(self._output_fd, part[num_written:])
+            num_written = max(0, num_written - len(part))
 
 
 def _reason(error: Exception) -> str:
