@@ -24,7 +24,7 @@ class Faults:
     cut: float = 0.0
     delay: float = 0.0
     busy: float = 0.0
-    delay_s: float = 0.2
+    delay_s: float = 0.1
 
 
 @dataclass(slots=True)

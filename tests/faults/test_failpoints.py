@@ -1,5 +1,6 @@
 """Every step of a job is interrupted, by SIGKILL and by an error: nothing is lost, doubled or left lying about."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, func, select
+from typer.testing import CliRunner
 
 from audiofoundation.catalog.engine import create_catalog_engine, read_session
 from audiofoundation.catalog.tables import Asset, Collection, Dataset, DatasetItem, Job, Shard
+from audiofoundation.cli import create_cli
 from audiofoundation.identifiers import Sha256, sha256_of
 from audiofoundation.ingestion.collector import Collector, CollectorRules
 from audiofoundation.jobs.celery_app import CeleryPublisher
@@ -27,7 +30,7 @@ from tests.architecture.source import ROOT, python_files
 from tests.data_plane import tone
 from tests.servers import ValkeyServer, wait_until
 
-from .platform import Processes, arm, running
+from .platform import KEY, Processes, arm, running
 
 PITCHES_HZ = (300, 400, 500, 600)
 DEADLINE_S = 120.0
@@ -78,14 +81,32 @@ def test_every_interruption_of_every_step_is_recovered_from(
         wait_for_jobs(processes, engine)
         processes.request("POST", "/v1/takedowns", json={"target": items[0]})
         wait_for_jobs(processes, engine)
+        check_commands(processes, items[0])
 
     assert armed(folder) == set(), "these points were never passed"
+    assert [key for key in store.list("") if items[0].encode() in store.get_bytes(key)] == []
     check_catalog(engine)
     check_dataset(engine, store, dataset_id, items[1:])
     check_store(engine, store, {sha256_of(clip) for clip in clips[1:]})
     left = [path for path in (tmp_path / "data" / "work").rglob("*") if path.is_file()]
     assert [path for path in left if path.parent.name != "uploads"] == []
     engine.dispose()
+
+
+def check_commands(processes: Processes, taken_down: str) -> None:
+    """What the commands say once all is done."""
+    runner = CliRunner(env={"AF_URL": f"http://127.0.0.1:{processes.port}", "AF_API_KEY": KEY})
+    report = runner.invoke(create_cli(), ["takedown", taken_down, "--wait", "--json"])
+    assert json.loads(report.stdout)["pending"] == 0, report.output
+    lineage = runner.invoke(create_cli(), ["lineage", taken_down, "--json"])
+    states = {node["kind"]: node["state"] for node in json.loads(lineage.stdout)["nodes"]}
+    assert (states["item"], states["asset"], states["version"]) == ("tombstoned", "tombstoned", "deleted")
+    tree = runner.invoke(create_cli(), ["lineage", taken_down])
+    assert f"item {taken_down}" in tree.stdout
+    left = runner.invoke(create_cli(), ["gc", "--json"])
+    assert json.loads(left.stdout)["orphans"] == 0, "nothing is two days old"
+    nothing = runner.invoke(create_cli(), ["lineage", "item_0"])
+    assert nothing.exit_code != 0
 
 
 def check_catalog(engine: Engine) -> None:

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from io import BufferedRWPair
 from pathlib import Path
-from typing import IO
 
 import pytest
 from pydantic import SecretStr
@@ -56,7 +56,7 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
         Faults(reset=0.05),
         Faults(cut=0.05),
         Faults(busy=0.2),
-        Faults(delay=0.05, delay_s=0.1),
+        Faults(delay=0.05),
         Faults(0.03, 0.03, 0.03, 0.1),
     ],
     ids=["resets", "truncated", "503", "delays", "all"],
@@ -174,7 +174,7 @@ class SlowServer:
                     self._answer(line, stream)
                     stream.flush()
 
-    def _answer(self, line: bytes, stream: IO[bytes]) -> None:
+    def _answer(self, line: bytes, stream: BufferedRWPair) -> None:
         length = 0
         while header := stream.readline().strip():
             name, _, value = header.partition(b":")

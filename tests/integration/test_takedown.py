@@ -25,8 +25,18 @@ PITCHES_HZ = (330.0, 440.0, 550.0)
 
 
 @pytest.fixture
-def plane(engine: Engine, store: ObjectStore, tmp_path: Path) -> DataPlane:
+def plane(sqlite_engine: Engine, store: ObjectStore, tmp_path: Path) -> DataPlane:
     """Three tones, stored, the second of them by two names."""
+    return stored_tones(sqlite_engine, store, tmp_path)
+
+
+@pytest.fixture
+def each_plane(engine: Engine, store: ObjectStore, tmp_path: Path) -> DataPlane:
+    """The same on each database."""
+    return stored_tones(engine, store, tmp_path)
+
+
+def stored_tones(engine: Engine, store: ObjectStore, tmp_path: Path) -> DataPlane:
     plane = create_data_plane(engine, store, data_plane_settings(tmp_path / "data"))
     for name in ("clips", "others"):
         plane.post("/v1/collections", {"name": name})
@@ -121,23 +131,23 @@ def states(lineage: dict[str, object]) -> dict[str, str]:
     return {node["id"]: node["state"] for node in nodes}
 
 
-def test_nothing_of_it_is_left_and_everything_else_is(plane: DataPlane, tmp_path: Path) -> None:
-    before = build(plane)
-    samples = samples_of(plane, before)
-    item, original = item_named(plane, "440.wav"), content(tmp_path, 440.0)
+def test_nothing_of_it_is_left_and_everything_else_is(each_plane: DataPlane, tmp_path: Path) -> None:
+    before = build(each_plane)
+    samples = samples_of(each_plane, before)
+    item, original = item_named(each_plane, "440.wav"), content(tmp_path, 440.0)
     needles = needles_of(item, original, samples)
-    add_run(plane, before, "saw")
-    assert traces(plane, needles), "the search itself finds what is there"
+    add_run(each_plane, before, "saw")
+    assert traces(each_plane, needles), "the search itself finds what is there"
 
-    report = plane.client.delete(f"/v1/assets/{item['asset_id']}", params={"reason": "asked by its author"}).json()
+    report = each_plane.client.delete(f"/v1/assets/{item['asset_id']}", params={"reason": "asked by its author"}).json()
     assert report["pending"] > 0
-    plane.run_jobs()
+    each_plane.run_jobs()
 
-    assert traces(plane, needles) == set()
-    after = plane.get(f"/v1/datasets/{before['dataset']}")
+    assert traces(each_plane, needles) == set()
+    after = each_plane.get(f"/v1/datasets/{before['dataset']}")
     assert after["state"] == "ready"
     assert after["manifest_sha256"] != before["manifest_sha256"]
-    left = samples_of(plane, after)
+    left = samples_of(each_plane, after)
     assert [sample.key for sample in left] == [s.key for s in samples if s.meta.item_id != item["id"]]
     for sample, was in zip(left, (s for s in samples if s.meta.item_id != item["id"]), strict=True):
         assert sample.meta == was.meta
@@ -147,33 +157,36 @@ def test_nothing_of_it_is_left_and_everything_else_is(plane: DataPlane, tmp_path
         assert np.array_equal(sample.waveform, was.waveform)
     assert after["states"] == {"done": 2, "tombstoned": 1}
     # The same bytes under another name are the same recording.
-    assert {entry["state"] for entry in plane.items("others")} == {"tombstoned"}
-    assert plane.get("/v1/collections/clips")["states"] == {"stored": 2, "tombstoned": 1}
+    assert {entry["state"] for entry in each_plane.items("others")} == {"tombstoned"}
+    assert each_plane.get("/v1/collections/clips")["states"] == {"stored": 2, "tombstoned": 1}
 
 
-def test_lineage_leads_both_ways_and_outlasts_the_takedown(plane: DataPlane) -> None:
-    first = build(plane)
-    add_run(plane, first, "saw")
-    item, other = item_named(plane, "440.wav"), item_named(plane, "330.wav")
-    down = states(plane.get(f"/v1/lineage/{item['id']}"))
+def test_lineage_leads_both_ways_and_outlasts_the_takedown(each_plane: DataPlane) -> None:
+    first = build(each_plane)
+    add_run(each_plane, first, "saw")
+    item, other = item_named(each_plane, "440.wav"), item_named(each_plane, "330.wav")
+    down = states(each_plane.get(f"/v1/lineage/{item['id']}"))
     assert {"run_saw", "ckpt_saw", "model_saw", str(first["manifest_sha256"])} <= down.keys()
     assert str(other["id"]) not in down
-    up = states(plane.get("/v1/lineage/model_saw"))
+    up = states(each_plane.get("/v1/lineage/model_saw"))
     assert {str(item["id"]), str(other["id"]), str(item["asset_id"])} <= up.keys()
     assert up["model_saw"] == "candidate"
-    assert plane.get(f"/v1/lineage/{item['id']}-000001")["nodes"] == plane.get(f"/v1/lineage/{item['id']}")["nodes"]
+    assert (
+        each_plane.get(f"/v1/lineage/{item['id']}-000001")["nodes"]
+        == each_plane.get(f"/v1/lineage/{item['id']}")["nodes"]
+    )
 
-    report = plane.post("/v1/takedowns", {"target": str(item["id"])})
+    report = each_plane.post("/v1/takedowns", {"target": str(item["id"])})
     assert (report["models"], report["runs"]) == (["model_saw"], ["run_saw"])
-    plane.run_jobs()
-    second = plane.get(f"/v1/datasets/{first['dataset']}")
-    add_run(plane, second, "clean")
+    each_plane.run_jobs()
+    second = each_plane.get(f"/v1/datasets/{first['dataset']}")
+    add_run(each_plane, second, "clean")
 
-    down = states(plane.get(f"/v1/lineage/{item['id']}"))
+    down = states(each_plane.get(f"/v1/lineage/{item['id']}"))
     assert down["model_saw"] == "affected"
     assert down[str(first["manifest_sha256"])] == "deleted"
     assert not {"model_clean", str(second["manifest_sha256"])} & down.keys()
-    up = states(plane.get("/v1/lineage/model_clean"))
+    up = states(each_plane.get("/v1/lineage/model_clean"))
     assert str(item["id"]) not in up
     assert str(other["id"]) in up
     assert up["model_clean"] == "candidate"
@@ -240,19 +253,18 @@ def test_a_dataset_may_lose_all_it_has(plane: DataPlane) -> None:
     assert list(plane.store.list(f"datasets/{dataset['dataset']}/shards/")) == []
 
 
-def test_a_shard_that_was_being_made_meanwhile_is_written_again(plane: DataPlane, tmp_path: Path) -> None:
-    engine, jobs = plane.queue.engine, plane.settings.jobs
-    dataset = plane.post("/v1/datasets", {"collection": "clips", "segment_s": 0.5, "include_waveform": True})
+def test_a_shard_that_was_being_made_meanwhile_is_written_again(each_plane: DataPlane) -> None:
+    engine, jobs = each_plane.queue.engine, each_plane.settings.jobs
+    dataset = each_plane.post("/v1/datasets", {"collection": "clips", "segment_s": 0.5, "include_waveform": True})
     claim = claim_next(engine, JobKind.PREPROCESS_SHARD, owner="me", settings=jobs)
     assert claim is not None
-    effect = plane.shards(claim)
-    item = item_named(plane, "440.wav")
-    plane.post("/v1/takedowns", {"target": str(item["id"])})
-    commit(plane.queue, claim, effect)
-    plane.run_jobs()
-    assert traces(plane, [str(item["id"]).encode()]) == set()
-    assert plane.get(f"/v1/datasets/{dataset['dataset']}")["states"] == {"done": 2, "tombstoned": 1}
-    del tmp_path
+    effect = each_plane.shards(claim)
+    item = item_named(each_plane, "440.wav")
+    each_plane.post("/v1/takedowns", {"target": str(item["id"])})
+    commit(each_plane.queue, claim, effect)
+    each_plane.run_jobs()
+    assert traces(each_plane, [str(item["id"]).encode()]) == set()
+    assert each_plane.get(f"/v1/datasets/{dataset['dataset']}")["states"] == {"done": 2, "tombstoned": 1}
 
 
 def test_bytes_that_come_while_their_source_is_taken_down_go(plane: DataPlane, tmp_path: Path) -> None:
