@@ -5,10 +5,10 @@ same start. A place in it belongs to a running job: when the worker dies, the pl
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -145,8 +145,7 @@ def postpone_due(session: Session, site: Site, *, now: float, limit: int, next_t
     first = due.order_by(Job.not_before, Job.id).limit(_SCANNED).subquery()
     chosen = select(first.c.id).join(Item, Item.id == first.c.subject_id).where(_is_of(site)).limit(limit)
     ids = session.scalars(chosen).all()
-    for job_id in ids:
-        _move(session, job_id, next_time())
+    _move(session, {job_id: next_time() for job_id in ids})
     return len(ids)
 
 
@@ -155,9 +154,8 @@ def call_forward(session: Session, site: Site, *, to: float, limit: int) -> None
     waiting = select(Job.id, Job.not_before, Job.subject_id).where(_is_waiting())
     first = waiting.order_by(Job.not_before, Job.id).limit(_SCANNED).subquery()
     chosen = select(first.c.id, first.c.not_before).join(Item, Item.id == first.c.subject_id).where(_is_of(site))
-    for job_id, not_before in session.execute(chosen.order_by(first.c.not_before, first.c.id).limit(limit)):
-        if not_before > to:
-            _move(session, job_id, to)
+    next_ones = session.execute(chosen.order_by(first.c.not_before, first.c.id).limit(limit)).all()
+    _move(session, {row.id: to for row in next_ones if row.not_before > to})
 
 
 def _is_waiting() -> ColumnElement[bool]:
@@ -169,10 +167,10 @@ def _is_of(site: Site) -> ColumnElement[bool]:
     return and_(Item.state == ItemState.QUEUED, site.items)
 
 
-def _move(session: Session, job_id: str, not_before: float) -> None:
-    session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.state == JobState.QUEUED)
-        .values(not_before=not_before, published_at=0.0)
-        .execution_options(synchronize_session=False)
-    )
+def _move(session: Session, times: Mapping[str, float]) -> None:
+    """Give waiting jobs new times, in one order everywhere, so that two workers cannot wait for each other."""
+    if not times:
+        return
+    moving = update(Job).where(Job.id == bindparam("job"), Job.state == JobState.QUEUED)
+    rows = [{"job": job_id, "time": times[job_id]} for job_id in sorted(times)]
+    session.connection().execute(moving.values(not_before=bindparam("time"), published_at=0.0), rows)
