@@ -3,9 +3,9 @@
     python -m benchmarks.preprocess [--json]
 
 Ours: sandboxed decode, rate change, loudness, trimming, quality measures, descriptors, mel, tar and its hash; and
-as "mel alone" only what theirs does, load and mel. CPU time of this process and, for ours, of the sandbox's processes too; median of several
-turns. The clip is one of the repository's recordings, repeated. librosa reads wav, flac, mp3 and opus itself
-(through libsndfile); m4a and webm it cannot, so it is handed what PyAV decodes.
+as "mel alone" only what theirs does. Theirs: load and mel. CPU time of this process and, for ours, of the sandbox's
+processes too; median of several turns. The clip is one of the repository's recordings, repeated. librosa reads wav,
+flac, mp3 and opus itself (through libsndfile); m4a and webm it cannot, so it is handed what PyAV decodes.
 """
 
 import os
