@@ -46,7 +46,7 @@ def time_left_s(
 
 def _until_started(num_items: int, lanes: Sequence[Lane], pace: Pace, now: float) -> float:
     """Return when the lanes together have served that many: each begins once it may."""
-    waits = sorted((lane.wait_s(pace, now=now, num_running=0), lane) for lane in lanes)
+    waits = sorted(((lane.wait_s(pace, now=now, num_running=0), lane) for lane in lanes), key=lambda pair: pair[0])
     left = float(num_items)
     for index, (wait_s, _) in enumerate(waits):
         rate = starts_per_s([lane for _, lane in waits[: index + 1]], pace)

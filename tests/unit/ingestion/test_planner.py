@@ -191,6 +191,15 @@ def test_the_time_left_knows_the_bucket_the_queue_and_the_breaker(engine: Engine
     assert left_s(two, 1000) == pytest.approx((1000 * alone / 1_000_000 + 3600) / 2), "one of two waits an hour"
 
 
+def test_the_time_left_is_told_when_two_identities_wait_equally_long(engine: Engine, clock: Clock) -> None:
+    two = FetchSettings(identities=(EgressIdentity(name="a"), EgressIdentity(name="b")))
+    with write_session(engine) as session:
+        for name, cost_s in (("a", 1.0), ("b", 2.0)):
+            session.add(EgressLane(name=f"youtube|{name}", holders={}, resume_at=clock.now + 9.0, mean_cost_s=cost_s))
+    with read_session(engine) as session:
+        assert time_left_s(session, {YOUTUBE: 10}, settings=two, now=clock.now) > 9.0
+
+
 def test_a_host_has_a_limit_of_its_own(engine: Engine, clock: Clock) -> None:
     add_videos(engine, 4)
     plan = planner(engine, clock, FetchSettings(host_per_hour=2, host_burst=2))
