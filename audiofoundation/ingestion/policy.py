@@ -73,8 +73,9 @@ class Policy:
             raise ItemRefused(RefusalClass.LICENSE, f"the licence {license_text[:120]!r} does not allow this use")
 
     def check_listed_license(self, license_text: str | None) -> None:
-        """As `check_license`, for what a list says of a source: it may be silent, and channels are not known yet."""
-        if self.license is LicensePolicy.CC_ONLY and license_text and not is_open_license(license_text):
+        """As `check_license`, for what a list says: it may be silent, and a video's channel is not known yet."""
+        is_for_channel = self.license is LicensePolicy.OWNED_CHANNELS and self.is_youtube
+        if license_text and not is_for_channel and not is_open_license(license_text):
             self.check_license(license_text)
 
     def check_duration(self, duration_s: float | None) -> None:

@@ -90,6 +90,30 @@ def test_each_policy_takes_what_it_says(
     assert is_taken(youtube_policy(name, ("UCmine",)), license_text, channel_id) is expected
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "license_text", "expected"),
+    [
+        ("owned-channels", SourceKind.URL, "All rights reserved", False),
+        ("owned-channels", SourceKind.YANDEX, "CC-BY-ND", False),
+        ("owned-channels", SourceKind.URL, "CC-BY", True),
+        ("owned-channels", SourceKind.URL, None, True),
+        ("owned-channels", SourceKind.YOUTUBE, "All rights reserved", True),  # its channel decides, once it is known
+        ("cc-only", SourceKind.YOUTUBE, "All rights reserved", False),
+        ("cc-only", SourceKind.YOUTUBE, "CC-BY", True),
+        ("all", SourceKind.URL, "All rights reserved", True),
+    ],
+)
+def test_a_closed_licence_in_a_list_is_refused_unless_a_channel_may_open_it(
+    name: str, kind: SourceKind, license_text: str | None, expected: bool
+) -> None:
+    policy = policy_for(kind, scope=PolicyScope.CRAWLED, license_policy=name, owned_channels=("UCmine",))
+    if expected:
+        policy.check_listed_license(license_text)
+        return
+    with pytest.raises(ItemRefused):
+        policy.check_listed_license(license_text)
+
+
 def test_owned_channels_count_under_their_policy_alone() -> None:
     assert not is_taken(youtube_policy("cc-only", ("UCmine",)), None, "UCmine")
 
