@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import Engine, select
 
+from audiofoundation.catalog.bulk import insert_new
 from audiofoundation.catalog.engine import read_session, write_session
 from audiofoundation.catalog.item_states import ItemChange, change_items
 from audiofoundation.catalog.tables import Asset, Collection, Item
@@ -236,9 +237,12 @@ class ItemIngest:
         def effect(unit: UnitOfWork) -> None:
             if discard_if_taken_down(unit, item.id, fetched.sha256):
                 return
-            asset_id = _ensure_asset(unit, fetched, audio, size_bytes)
+            asset = _ensure_asset(unit, fetched, audio, size_bytes)
+            if asset.tombstoned_at is not None:  # taken down while this waited for its row
+                discard_if_taken_down(unit, item.id, fetched.sha256)
+                return
             columns: dict[str, object] = {
-                "asset_id": asset_id,
+                "asset_id": asset.id,
                 "duration_s": audio.info.duration_s,
                 "policy": item.policy.name,
                 "retrieved_at": time.time(),
@@ -250,26 +254,22 @@ class ItemIngest:
         return effect
 
 
-def _ensure_asset(unit: UnitOfWork, fetched: FetchedBytes, audio: VerifiedAudio, size_bytes: int) -> str:
-    """Return the id of the row that names these bytes, made if nothing named them before."""
-    found = unit.session.scalars(select(Asset).where(Asset.sha256 == fetched.sha256)).one_or_none()
-    if found is not None:
-        return found.id
-    asset = Asset(
-        id=create_id("asset"),
-        sha256=fetched.sha256,
-        key=raw_key(fetched.sha256),
-        size_bytes=size_bytes,
-        container=audio.info.container,
-        codec=audio.info.codec,
-        sample_rate_hz=audio.info.sample_rate_hz,
-        num_channels=audio.info.num_channels,
-        duration_s=audio.info.duration_s,
-        damage=audio.damage,
-    )
-    unit.session.add(asset)
-    unit.session.flush()
-    return asset.id
+def _ensure_asset(unit: UnitOfWork, fetched: FetchedBytes, audio: VerifiedAudio, size_bytes: int) -> Asset:
+    """Return the row that names these bytes, locked; it is made if nothing named them before."""
+    row = {
+        "id": create_id("asset"),
+        "sha256": fetched.sha256,
+        "key": raw_key(fetched.sha256),
+        "size_bytes": size_bytes,
+        "container": audio.info.container,
+        "codec": audio.info.codec,
+        "sample_rate_hz": audio.info.sample_rate_hz,
+        "num_channels": audio.info.num_channels,
+        "duration_s": audio.info.duration_s,
+        "damage": audio.damage,
+    }
+    insert_new(unit.session, Asset, [row], unique=["sha256"])
+    return unit.session.scalars(select(Asset).where(Asset.sha256 == fetched.sha256).with_for_update()).one()
 
 
 def _nothing(unit: UnitOfWork) -> None:  # noqa: ARG001

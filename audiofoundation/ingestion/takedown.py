@@ -71,12 +71,7 @@ def take_down(unit: UnitOfWork, target: str, *, reason: str) -> Takedown:
         SourceRejected: the target names nothing.
     """
     session = unit.session
-    found = _resolve(session, target)
-    new_names = add_tombstones(session, found.names, reason)
-    for part in chunks(found.items):
-        change = ItemChange(ItemState.TOMBSTONED, RefusalClass.TAKEN_DOWN, reason)
-        change_items(session, Item.id.in_(part), change)
-        session.execute(delete(Probe).where(Probe.item_id.in_(part)))
+    found, new_names = _tombstone(session, _resolve(session, target), reason)
     assets = _forget_bytes(unit, found, new_names)
     datasets = _rewrite_shards(unit, found.items)
     runs, models = runs_that_saw(session, found.items)
@@ -149,6 +144,28 @@ def _with_same_bytes(
         items.update({row.id: row.canonical for row in session.execute(_canonicals().where(Item.asset_id.in_(part)))})
         hashes.update(session.scalars(select(Asset.sha256).where(Asset.id.in_(part))))
     return _Target(tuple(sorted(items)), names | set(items.values()) | {content_name(sha) for sha in hashes})
+
+
+def _tombstone(session: Session, found: _Target, reason: str) -> tuple[_Target, set[str]]:
+    """Write the tombstones; return what they cover in the end and the names that are new among them.
+
+    An item's job may have stored its recording just before the item was locked here, and another may wait for the
+    recording's row: with both locked one looks again, until nothing is added.
+    """
+    change = ItemChange(ItemState.TOMBSTONED, RefusalClass.TAKEN_DOWN, reason)
+    new_names: set[str] = set()
+    while True:
+        new_names |= add_tombstones(session, found.names, reason)
+        for part in chunks(found.items):
+            change_items(session, Item.id.in_(part), change)
+            session.execute(delete(Probe).where(Probe.item_id.in_(part)))
+        assets: list[str] = []
+        for part in chunks(_hashes(found.names)):
+            named = select(Asset.id).where(Asset.sha256.in_(part)).order_by(Asset.id)
+            assets += session.scalars(named.with_for_update())
+        before, found = found, _with_same_bytes(session, found.items, found.names, assets=assets)
+        if found == before:
+            return found, new_names
 
 
 def _hashes(names: Iterable[str]) -> list[str]:

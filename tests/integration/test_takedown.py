@@ -1,18 +1,22 @@
 """A recording that is taken down is in no object and no file any more, comes never back, and is still accounted for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, text
 
 from audiofoundation.catalog.engine import read_session, write_session
 from audiofoundation.catalog.tables import Asset, Checkpoint, DatasetVersion, Item, Job, Model, Run
 from audiofoundation.identifiers import Sha256, sha256_of
 from audiofoundation.ingestion.takedown import take_down
 from audiofoundation.jobs.kinds import JobKind
-from audiofoundation.jobs.lease import claim_next, commit
+from audiofoundation.jobs.lease import Effect, claim_next, commit
+from audiofoundation.jobs.queue import UnitOfWork
+from audiofoundation.settings import ProbeSettings
 from audiofoundation.shards.manifest import load_manifest
 from audiofoundation.shards.reader import read_dataset
 from audiofoundation.shards.retired import corpus_folder
@@ -20,6 +24,7 @@ from audiofoundation.shards.sample import Sample
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ObjectStore
 from tests.data_plane import DataPlane, FileServer, create_data_plane, data_plane_settings, serving_files, tone
+from tests.servers import wait_until
 
 PITCHES_HZ = (330.0, 440.0, 550.0)
 
@@ -301,3 +306,80 @@ def test_runs_under_way_on_such_a_version_are_stopped(plane: DataPlane) -> None:
     with read_session(plane.queue.engine) as session:
         kept = session.scalars(select(DatasetVersion.deleted_at).order_by(DatasetVersion.created_at)).all()
     assert [deleted_at is None for deleted_at in kept] == [False, True]
+
+
+def test_a_recording_stored_in_the_same_instant_goes_too(each_plane: DataPlane, tmp_path: Path) -> None:
+    original = tone(tmp_path / "long.wav", 31.0).read_bytes()
+    (store,) = fetched_at_once(each_plane, original, names=("a",))
+    item_id = each_plane.items("fresh")[0]["id"]
+    meet(each_plane, store, lambda unit: take_down(unit, str(item_id), reason="theirs"))
+    check_gone(each_plane, original)
+
+
+def test_the_same_bytes_stored_in_the_same_instant_go_too(each_plane: DataPlane, tmp_path: Path) -> None:
+    original = tone(tmp_path / "long.wav", 31.0).read_bytes()
+    first, second = fetched_at_once(each_plane, original, names=("a", "b"))
+    with each_plane.queue.unit_of_work() as unit:
+        first(unit)
+    item_id = next(item["id"] for item in each_plane.items("fresh") if item["state"] == "stored")
+    meet(each_plane, lambda unit: take_down(unit, str(item_id), reason="theirs"), second)
+    check_gone(each_plane, original)
+
+
+def test_the_same_bytes_stored_twice_in_the_same_instant_are_one_recording(
+    each_plane: DataPlane, tmp_path: Path
+) -> None:
+    first, second = fetched_at_once(each_plane, tone(tmp_path / "long.wav", 31.0).read_bytes(), names=("a", "b"))
+    meet(each_plane, first, second)
+    items = each_plane.items("fresh")
+    assert [item["state"] for item in items] == ["stored", "stored"]
+    assert items[0]["asset_id"] == items[1]["asset_id"]
+
+
+def fetched_at_once(plane: DataPlane, original: bytes, *, names: tuple[str, ...]) -> list[Effect]:
+    """Fetch the same bytes from several addresses; return what their jobs are about to write."""
+    plane.post("/v1/collections", {"name": "fresh"})
+    effects: list[Effect] = []
+    with serving_files(FileServer({f"/{name}.wav": original for name in names})) as server:
+        sources = [{"source": server.url(f"/{name}.wav"), "license": "cc0"} for name in names]
+        plane.post("/v1/collections/fresh/items", {"sources": sources})
+        for _ in names:
+            claim = claim_next(plane.queue.engine, JobKind.INGEST_ITEM, owner="me", settings=plane.settings.jobs)
+            assert claim is not None
+            effects.append(replace(plane.ingest, probe=ProbeSettings(is_enabled=False))(claim))
+    return effects
+
+
+def meet(plane: DataPlane, first: Callable[[UnitOfWork], object], second: Callable[[UnitOfWork], object]) -> None:
+    """Have the second transaction go as far as it can while the first is written and not committed."""
+
+    def write_second() -> None:
+        with plane.queue.unit_of_work() as unit:
+            second(unit)
+
+    with ThreadPoolExecutor(1) as pool:
+        with plane.queue.unit_of_work() as unit:
+            first(unit)
+            other = pool.submit(write_second)
+            wait_until(lambda: other.done() or waits(plane.queue.engine), timeout_s=30.0, what="the second waits")
+        other.result(timeout=30.0)
+
+
+def waits(engine: Engine) -> bool:
+    """Tell whether a transaction waits for another; on SQLite each does from its beginning."""
+    if engine.dialect.name == "sqlite":
+        return True
+    with read_session(engine) as session:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(session.scalar(text(waiting)))
+
+
+def check_gone(plane: DataPlane, original: bytes) -> None:
+    plane.run_jobs()
+    assert {item["state"] for item in plane.items("fresh")} == {"tombstoned"}
+    assert not plane.store.exists(raw_key(sha256_of(original)))
+    with read_session(plane.queue.engine) as session:
+        is_live = (Asset.sha256 == sha256_of(original)) & Asset.tombstoned_at.is_(None)
+        assert session.scalar(select(Asset.id).where(is_live)) is None
