@@ -59,6 +59,8 @@ def site_of(kind: SourceKind, source: str, settings: FetchSettings) -> Site:
         open_s=settings.breaker_s,
     )
     is_there = and_(Item.kind == SourceKind.URL, Item.canonical.startswith(prefix, autoescape=True))
+    if kind is SourceKind.YANDEX:  # its canonical names hold no address: all of them lie on one host
+        is_there = Item.kind == SourceKind.YANDEX
     return Site(address.authority, pace, (EgressIdentity(),), is_there)
 
 

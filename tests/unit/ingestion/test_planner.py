@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import Engine, func, select, update
 
 from audiofoundation.catalog.engine import read_session, write_session
-from audiofoundation.catalog.tables import EgressLane, Job
+from audiofoundation.catalog.tables import EgressLane, Item, Job
 from audiofoundation.errors import AudioFoundationError, FetchFailed, RateLimited
 from audiofoundation.ingestion.catalog_items import add_items, ensure_collection
-from audiofoundation.ingestion.lanes import youtube_site
+from audiofoundation.ingestion.lanes import count_waiting, postpone_due, site_of, youtube_site
 from audiofoundation.ingestion.parsed_lines import parse_lines
 from audiofoundation.ingestion.planner import Place, Planner
 from audiofoundation.ingestion.source import SourceKind, SourceLine
@@ -172,6 +172,17 @@ def test_the_next_jobs_are_called_when_a_place_becomes_free(engine: Engine, cloc
         times = sorted(session.scalars(select(Job.not_before).where(Job.state == "queued")))
     assert times[:2] == [pytest.approx(clock.now + 10.0)] * 2
     assert times[2] == pytest.approx(clock.now + 1e6, abs=10)
+
+
+def test_tracks_of_yandex_music_are_the_queue_of_their_site(engine: Engine, clock: Clock) -> None:
+    lines = parse_lines([SourceLine("yandex:1"), SourceLine("yandex:2"), SourceLine("https://x.org/a")])
+    with JobQueue(engine, Recorder()).unit_of_work() as unit:
+        add_items(unit, ensure_collection(unit.session, "c"), lines, license_policy="all")
+        for item in unit.session.scalars(select(Item)):
+            site = site_of(SourceKind(item.kind), item.source, VIDEOS)
+            expected = 2 if item.kind == SourceKind.YANDEX else 1
+            assert count_waiting(unit.session, site) == expected
+            assert postpone_due(unit.session, site, now=clock.now, limit=9, next_time=lambda: clock.now) == expected
 
 
 def test_the_time_left_knows_the_bucket_the_queue_and_the_breaker(engine: Engine, clock: Clock) -> None:
