@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 
 import httpcore
 
-from audiofoundation.errors import DeadlineExceeded, FetchFailed, FetchRefused, PayloadTooLarge, RateLimited
+from audiofoundation.errors import DeadlineExceeded, FetchFailed, FetchRefused, PayloadTooLarge, RateLimited, UnsafeUrl
 from audiofoundation.identifiers import Sha256
 from audiofoundation.ingestion.connector import CheckedBackend, translate
 from audiofoundation.ingestion.web_address import WebAddress, parse_web_address
@@ -102,8 +102,15 @@ def open_checked(
             if response.status not in _REDIRECTS or not location:
                 yield response
                 return
-            address = parse_web_address(urljoin(address.url, location))
+            address = _next_hop(address, location)
     raise FetchRefused(f"{address.host} redirects more than {_MAX_REDIRECTS} times")
+
+
+def _next_hop(address: WebAddress, location: str) -> WebAddress:
+    try:
+        return parse_web_address(urljoin(address.url, location))
+    except ValueError as error:  # of urljoin, for brackets that hold no address
+        raise UnsafeUrl(f"{address.host} redirects to {location[:80]!r}, which is no URL", param="url") from error
 
 
 @contextmanager
@@ -257,9 +264,13 @@ class _Transfer:
 
 
 def _validator(headers: Mapping[str, str]) -> str:
-    """A strong validator for If-Range (RFC 9110 section 13.1.5): weak ETags do not count."""
+    """A strong validator for If-Range (RFC 9110 section 13.1.5): weak ETags do not count.
+
+    Nor does what is not ASCII, which no request may carry.
+    """
     etag = headers.get("etag", "")
-    return etag if etag and not etag.startswith("W/") else headers.get("last-modified", "")
+    found = etag if etag and not etag.startswith("W/") else headers.get("last-modified", "")
+    return found if found.isascii() else ""
 
 
 def check_status(status: int, host: str, headers: Mapping[str, str]) -> None:

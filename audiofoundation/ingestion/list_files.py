@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -177,6 +178,7 @@ def to_seconds(value: object) -> float | None:
         parts = [float(part) for part in str(value).strip().split(":")]
     except ValueError:
         return None
-    if len(parts) > 3 or not all(0 <= part < float("inf") for part in parts):
+    if len(parts) > 3 or not all(part >= 0 for part in parts):
         return None
-    return sum(part * 60.0**power for power, part in enumerate(reversed(parts)))
+    total_s = sum(part * 60.0**power for power, part in enumerate(reversed(parts)))
+    return total_s if math.isfinite(total_s) else None

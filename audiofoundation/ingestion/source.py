@@ -17,6 +17,7 @@ _YANDEX_TRACK = re.compile(
     r"https?://music\.yandex\.(?:ru|com|by|kz|uz)/(?:album/\d{1,20}/)?track/(\d{1,20})/?(?:\?.*)?"
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # PostgreSQL takes no NUL, UTF-8 no half of a pair
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 YOUTUBE_HOSTS = frozenset(
     {"youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "www.youtube-nocookie.com"}
@@ -89,7 +90,7 @@ def parse_source(line: str) -> Source:
     Raises:
         SourceRejected: it names nothing that we fetch; its `rejection` says why.
     """
-    text = line.strip()
+    text = plain_line(line)
     if not text:
         raise SourceRejected(RejectionClass.EMPTY, "the line is empty")
     if len(text) > _MAX_LENGTH:
@@ -111,6 +112,20 @@ def parse_source(line: str) -> Source:
             RejectionClass.UNSUPPORTED_SCHEME, f"{scheme[1][:20]!r} addresses are not fetched, only http(s)"
         )
     return _web(text)
+
+
+def plain_line(line: str) -> str:
+    """Return the line without the blanks around it.
+
+    Raises:
+        SourceRejected: it has control characters, or what UTF-8 cannot hold.
+    """
+    text = line.strip()
+    if _NO_TEXT.search(text):
+        raise SourceRejected(
+            RejectionClass.UNSAFE_URL, f"the line has control characters or is no Unicode text: {text[:60]!r}"
+        )
+    return text
 
 
 def _web(text: str) -> Source:

@@ -17,7 +17,7 @@ _LOOKS_NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)")
 _DEFAULT_PORT = {"http": 80, "https": 443}
 _FIRST_FREE_PORT = 1024
 _KEPT_IN_PATH = "/%:@!$&'()*+,;=~-._"
-_CONTROL = re.compile(r"[\x00-\x20\x7f\\]")
+_CONTROL = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def parse_web_address(url: str) -> WebAddress:
     if not url:
         raise UnsafeUrl("the URL is empty; give an address that begins with https://", param="url")
     if _CONTROL.search(url):
-        raise UnsafeUrl("the URL contains spaces, backslashes or control characters", param="url")
+        raise UnsafeUrl("the URL contains spaces, backslashes, control characters or no Unicode text", param="url")
     try:
         parts = urlsplit(url)
         port = parts.port

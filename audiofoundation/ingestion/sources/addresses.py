@@ -5,7 +5,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from audiofoundation.errors import UnsafeUrl
 from audiofoundation.ingestion.list_files import list_suffix
-from audiofoundation.ingestion.source import YOUTUBE_HOSTS, RejectionClass, SourceRejected
+from audiofoundation.ingestion.source import YOUTUBE_HOSTS, RejectionClass, SourceRejected, plain_line
 from audiofoundation.ingestion.sources.protocol import DiscoveryAddress, DiscoveryKind
 from audiofoundation.ingestion.web_address import parse_web_address
 
@@ -31,9 +31,9 @@ def parse_discovery(line: str) -> DiscoveryAddress | None:
     artists and playlists, and plain URLs whose path or host says that they are feeds or lists.
 
     Raises:
-        SourceRejected: it is meant to be expanded, but is not written as such an address is.
+        SourceRejected: it is no plain text, or is meant to be expanded, but not written as such an address is.
     """
-    text = line.strip()
+    text = plain_line(line)
     if search := _SEARCH.fullmatch(text):
         return _search(search[1], search[2])
     if text == "yandex:liked":

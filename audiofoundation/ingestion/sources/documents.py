@@ -33,7 +33,7 @@ def fetch_document(
         DeadlineExceeded: it did not arrive within five minutes.
     """
     headers = {"If-None-Match": validators.get("etag", ""), "If-Modified-Since": validators.get("last_modified", "")}
-    headers = {name: text for name, text in headers.items() if text}
+    headers = {name: text for name, text in headers.items() if text and text.isascii()}
     deadline = time.monotonic() + _WALL_S
     with open_checked(url, settings=settings, headers=headers) as response, path.open("wb") as file:
         if response.status == _NOT_MODIFIED and headers:
@@ -50,5 +50,6 @@ def fetch_document(
                 raise DeadlineExceeded(f"{url} did not arrive within {_WALL_S:g} s")
             file.write(block)
         found = {"etag": response.headers.get("etag", ""), "last_modified": response.headers.get("last-modified", "")}
-        kept = {name: text[:500] for name, text in found.items() if text}
+        # A request carries ASCII alone: other validators cannot be sent back.
+        kept = {name: text[:500] for name, text in found.items() if text and text.isascii()}
         return Document(response.address.url, response.headers.get("content-type", ""), kept)

@@ -47,12 +47,19 @@ def _lines_of(entry: Entry, channel: Entry, base: str) -> Iterable[SourceLine]:
     # Media RSS repeats the enclosure, and may offer one recording in many sizes: the first is the feed's own choice.
     for address in audible[:1]:
         yield SourceLine(
-            urljoin(base, address.strip()),
+            _absolute(base, address.strip()),
             title=plain_text(entry.texts.get("title")),
             channel=plain_text(channel.texts.get("title")),
             license=_license_of(entry) or _license_of(channel),
             duration_s=to_seconds(entry.texts.get("duration")),
         )
+
+
+def _absolute(base: str, address: str) -> str:
+    try:
+        return urljoin(base, address)
+    except ValueError:
+        return address  # counted as a line that names nothing
 
 
 def _license_of(entry: Entry) -> str | None:

@@ -1,5 +1,7 @@
 """Reading RSS and Atom without trusting them: no entities, no external files, one item in memory at a time."""
 
+import codecs
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,21 @@ from audiofoundation.errors import FetchRefused
 _BLOCK = 1 << 16
 _MAX_DEPTH = 64
 _MAX_TEXT = 4096
+_DECLARED = re.compile(rb"""<\?xml[^>]{1,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
+# Expat knows single bytes, UTF-8 and UTF-16; of what else feeds are written in, Python's name and what contains it.
+_MULTIBYTE = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "gb18030": "gb18030",
+    "big5": "big5hkscs",
+    "big5hkscs": "big5hkscs",
+    "shift_jis": "cp932",
+    "cp932": "cp932",
+    "euc_jp": "euc_jp",
+    "iso2022_jp": "iso2022_jp",
+    "euc_kr": "cp949",
+    "cp949": "cp949",
+}
 
 
 @dataclass(slots=True)
@@ -29,17 +46,28 @@ def read_entries(path: Path, *, channel: Entry) -> Iterator[Entry]:
     """Yield the items of a feed; what the feed says of itself is put into `channel`.
 
     Raises:
-        FetchRefused: it is no XML, declares entities, or is nested deeper than any feed.
+        FetchRefused: it is no XML, declares entities or an unknown encoding, or is nested deeper than any feed.
     """
     reader = _Reader(channel)
     with path.open("rb") as file:
+        decoder = _decoder_of(file.peek(_BLOCK))
         while block := file.read(_BLOCK):
-            reader.feed(block, is_last=False)
+            reader.feed(decoder.decode(block) if decoder else block, is_last=False)
             yield from reader.take()
         reader.feed(b"", is_last=True)
         yield from reader.take()
     if reader.root not in ("rss", "feed", "RDF"):
         raise FetchRefused(f"the address leads to <{reader.root[:40]}>, which is neither RSS nor Atom")
+
+
+def _decoder_of(head: bytes) -> codecs.IncrementalDecoder | None:
+    """Return what reads the encoding that a feed declares; None where that is left to expat."""
+    declared = _DECLARED.match(head)
+    try:
+        name = codecs.lookup(declared[1].decode("ascii")).name if declared else ""
+    except (LookupError, UnicodeError):
+        return None
+    return codecs.getincrementaldecoder(_MULTIBYTE[name])("replace") if name in _MULTIBYTE else None
 
 
 class _Reader:
@@ -59,11 +87,13 @@ class _Reader:
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._characters
 
-    def feed(self, block: bytes, *, is_last: bool) -> None:
+    def feed(self, block: bytes | str, *, is_last: bool) -> None:
         try:
             self._parser.Parse(block, is_last)
         except expat.ExpatError as error:
             raise FetchRefused(f"the feed is no well-formed XML: {error}") from error
+        except (LookupError, ValueError) as error:
+            raise FetchRefused(f"the feed declares an encoding that cannot be read: {error}") from error
 
     def take(self) -> list[Entry]:
         done, self._done = self._done, []

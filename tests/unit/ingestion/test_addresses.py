@@ -71,7 +71,20 @@ def test_single_things_and_nothings_are_left_alone(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["ytsearch0:x", "ytsearch99999:x", "ytsearch5: ", "feed:ftp://x.org/a", "list:nonsense"]
+    "line",
+    [
+        "ytsearch0:x",
+        "ytsearch99999:x",
+        "ytsearch5: ",
+        "feed:ftp://x.org/a",
+        "list:nonsense",
+        "ytsearch5:a\x00b",
+        "ytsearch5:\ud800",
+        "https://www.youtube.com/@a\x7fb",
+        "https://music.yandex.ru/users/a\x00/playlists/3",
+        "feed:https://x.org/\udcff",
+        "https://x.org/feed.xml?\ud800",
+    ],
 )
 def test_what_is_meant_but_miswritten_is_refused(line: str) -> None:
     with pytest.raises(SourceRejected):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from audiofoundation.errors import FetchRefused
+from audiofoundation.ingestion.parsed_lines import parse_lines
 from audiofoundation.ingestion.source import SourceLine
 from audiofoundation.ingestion.sources.feed import Feed
 from audiofoundation.ingestion.sources.feed_xml import Entry, read_entries
@@ -60,6 +61,36 @@ def test_atom_and_media_rss_are_feeds_too(tmp_path: Path) -> None:
     assert lines_of(ATOM, tmp_path) == [SourceLine("https://x.org/wren.ogg", "Wren", "Birds", "CC0")]
     assert lines_of(MEDIA, tmp_path) == [SourceLine("https://x.org/v.mp4", "t", "V")]
     assert lines_of(ATOM.encode("utf-16"), tmp_path)[0].title == "Wren"
+
+
+def test_an_address_that_nobody_can_read_spoils_only_its_own_entry(tmp_path: Path) -> None:
+    lines = lines_of(PODCAST.replace("https://cdn.x.org/1.mp3", "http://[bad"), tmp_path)
+    assert [line.title for line in lines] == ["Rain <loud>", "All mine"]
+    assert parse_lines(lines).rejected["unsafe_url"] == 1
+
+
+@pytest.mark.parametrize("encoding", ["GB2312", "Shift_JIS", "EUC-KR", "Big5", "EUC-JP", "windows-1251", "ISO-8859-1"])
+def test_feeds_are_read_in_the_encoding_that_they_declare(encoding: str, tmp_path: Path) -> None:
+    words = {"EUC-KR": "한국어", "windows-1251": "Птица", "ISO-8859-1": "Grüße"}.get(encoding, "日本")
+    item = f"<item><title>{words}</title><enclosure url='https://x.org/a.mp3'/></item>" * 3000  # over several blocks
+    text = f'<?xml version="1.0" encoding="{encoding}"?><rss><channel>{item}</channel></rss>'
+    assert {line.title for line in lines_of(text.encode(encoding), tmp_path)} == {words}
+
+
+@pytest.mark.parametrize("encoding", ["x-nobody-knows", "zip", "rot13", "idna", "utf-32", "undefined"])
+def test_an_encoding_that_is_not_known_is_named(encoding: str, tmp_path: Path) -> None:
+    with pytest.raises(FetchRefused, match="encoding"):
+        lines_of(f'<?xml version="1.0" encoding="{encoding}"?><rss><channel/></rss>', tmp_path)
+
+
+@pytest.mark.parametrize("etag", ['"caf\xe9"', '"plain"'])
+def test_a_feed_can_be_read_again_whatever_its_validator(etag: str, tmp_path: Path) -> None:
+    files = FileServer({"/feed": PODCAST.encode()}, headers={"ETag": etag})
+    with serving_files(files) as server:
+        page = list(Feed(LOOPBACK).pages(server.url("/feed"), Reading(tmp_path)))[-1]
+        assert ("etag" in page.validators) is etag.isascii()
+        for validators in (page.validators, {"etag": etag}):  # the second as it may stand in the catalog already
+            list(Feed(LOOPBACK).pages(server.url("/feed"), Reading(tmp_path, validators=validators)))
 
 
 def test_a_feed_is_read_on_from_where_it_stopped(tmp_path: Path) -> None:

@@ -129,6 +129,18 @@ def test_without_a_validator_a_broken_transfer_starts_again(tmp_path: Path) -> N
     assert (tmp_path / "a").read_bytes() == BODY
 
 
+def test_a_validator_that_no_request_may_carry_is_not_used(tmp_path: Path) -> None:
+    with serving(Site(headers={"ETag": '"caf\xe9"'}, cut_after=[300_000])) as site:
+        fetch_to_file(site.url, tmp_path / "a", settings=LOOPBACK)
+    assert [headers.get("range") for _, headers in site.asked] == [None, None]
+    assert (tmp_path / "a").read_bytes() == BODY
+
+
+def test_a_redirect_to_what_is_no_address_is_refused(tmp_path: Path) -> None:
+    with serving(Site(locations={"/": "http://[bad"})) as site, pytest.raises(UnsafeUrl, match="redirects"):
+        fetch_to_file(site.url, tmp_path / "a", settings=LOOPBACK)
+
+
 def test_a_transfer_that_never_completes_is_given_up(tmp_path: Path) -> None:
     with serving(Site(cut_after=[1000] * 10)) as site, pytest.raises(FetchFailed):
         fetch_to_file(site.url, tmp_path / "a", settings=LOOPBACK)

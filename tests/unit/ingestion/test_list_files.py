@@ -116,6 +116,8 @@ def test_names_tell_how_a_list_is_read() -> None:
         ("-1", None),
         ("nan", None),
         (None, None),
+        ("1e306:0:0", None),
+        ("1e400", None),
     ],
 )
 def test_durations_are_seconds_or_clock_times(value: object, seconds: float | None) -> None:

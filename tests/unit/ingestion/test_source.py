@@ -54,6 +54,9 @@ def test_web_addresses_are_normalised() -> None:
         ("http://u@example.com/", RejectionClass.UNSAFE_URL),
         ("https://example.com/" + "a" * 3000, RejectionClass.TOO_LONG),
         ("sha256:xyz", RejectionClass.NOT_A_URL),
+        ("https://example.com/\ud800", RejectionClass.UNSAFE_URL),
+        ("https://example.com/a\x00b", RejectionClass.UNSAFE_URL),
+        (f"https://www.youtube.com/watch?v={ID}&a=\x00", RejectionClass.UNSAFE_URL),
     ],
 )
 def test_what_names_nothing_is_rejected_by_class(line: str, rejection: RejectionClass) -> None:

@@ -71,6 +71,8 @@ def test_a_host_that_readers_may_read_differently_is_refused(host: str) -> None:
         "http://example.com:0x50/",
         "http://example.com:6379@evil/",
         "http://example.com:22/",
+        "http://example.com/\ud800",
+        "http://example.com/?q=\udcff",
     ],
 )
 def test_what_is_no_plain_web_address_is_refused(url: str) -> None:
