@@ -2,7 +2,8 @@
 
 import http.server
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -13,14 +14,15 @@ import soundfile
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
+from audiofoundation.catalog.engine import read_session
 from audiofoundation.identifiers import sha256_of
 from audiofoundation.ingestion.expand_job import DiscoveryExpand
 from audiofoundation.ingestion.item_job import ItemIngest
 from audiofoundation.ingestion.purge_job import Purge
 from audiofoundation.jobs.kinds import JobKind
-from audiofoundation.jobs.queue import JobQueue
+from audiofoundation.jobs.queue import JobQueue, UnitOfWork
 from audiofoundation.jobs.runner import HandlerSpec, run_pending
 from audiofoundation.preprocessing.commit_job import DatasetCommit
 from audiofoundation.preprocessing.rewrite_job import ShardRewrite
@@ -32,6 +34,7 @@ from services.ingest import routes as ingest_routes
 from services.ingest import wiring as ingest_wiring
 from services.preprocess import routes as preprocess_routes
 from services.preprocess import wiring as preprocess_wiring
+from tests.servers import wait_until
 from tests.unit.jobs.handlers import Recorder
 
 KEY = "data-plane-key"
@@ -114,6 +117,32 @@ def create_data_plane(engine: Engine, store: ObjectStore, settings: Settings) ->
     expand = DiscoveryExpand(queue, settings.fetch, settings.jobs, settings.data_dir / "expand")
     shards = ShardPreprocess(engine, store, settings.data_dir / "preprocess")
     return DataPlane(client, queue, store, ingest, expand, shards, DatasetCommit(engine, store), settings)
+
+
+def meet(plane: DataPlane, first: Callable[[UnitOfWork], object], second: Callable[[UnitOfWork], object]) -> None:
+    """Have the second transaction go as far as it can while the first is written and not committed."""
+
+    def write_second() -> None:
+        with plane.queue.unit_of_work() as unit:
+            second(unit)
+
+    with ThreadPoolExecutor(1) as pool:
+        with plane.queue.unit_of_work() as unit:
+            first(unit)
+            other = pool.submit(write_second)
+            wait_until(lambda: other.done() or _waits(plane.queue.engine), timeout_s=30.0, what="the second waits")
+        other.result(timeout=30.0)
+
+
+def _waits(engine: Engine) -> bool:
+    """Tell whether a transaction waits for another; on SQLite each does from its beginning."""
+    if engine.dialect.name == "sqlite":
+        return True
+    with read_session(engine) as session:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(session.scalar(text(waiting)))
 
 
 def data_plane_settings(data_dir: Path, fetch: FetchSettings = LOOPBACK) -> Settings:

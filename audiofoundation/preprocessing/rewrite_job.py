@@ -4,13 +4,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from sqlalchemy import Engine, select, update
+from sqlalchemy.orm import Session
 
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.catalog.tables import Dataset, DatasetItem, Shard
 from audiofoundation.catalog.tombstones import doom
-from audiofoundation.errors import AudioFoundationError
+from audiofoundation.errors import AudioFoundationError, ObjectCorrupt, ObjectNotFound
 from audiofoundation.identifiers import DatasetId, Sha256, sha256_of
+from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import UnitOfWork
 from audiofoundation.jobs.removal import enqueue_rewrite
@@ -24,6 +27,8 @@ from audiofoundation.shards.writer import ShardSummary, ShardWriter
 from audiofoundation.storage.keys import shard_key
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +60,21 @@ class ShardRewrite:
     work_dir: Path
 
     def __call__(self, claim: Claim) -> Effect:
-        """Copy the shard sample by sample; return what to write."""
+        """Copy the shard sample by sample; return what to write. One that cannot be read is made again."""
         shard = self._load(claim.subject_id)
         if shard is None:
             return _catch_up(claim.subject_id)
+        try:
+            return _rewritten(shard, self._copy(shard, claim))
+        except (ObjectNotFound, ObjectCorrupt) as error:
+            _log.warning("shard_unreadable", shard_id=shard.id, key=shard.key, error=error.message)
+            return _to_be_made_again(shard)
+
+    def on_failure(self, unit: UnitOfWork, claim: Claim, error: AudioFoundationError) -> None:
+        """Nothing to write: the samples stay until the takedown is asked for again."""
+
+    def _copy(self, shard: ShardToRewrite, claim: Claim) -> "Rewritten":
+        """Store the shard without the samples. Raises ObjectNotFound and ObjectCorrupt when it cannot be read."""
         with job_directory(self.work_dir, claim) as directory:
             old, new = directory / "old.tar", directory / "new.tar"
             self.store.get_to_file(shard.key, old, sha256=shard.sha256)
@@ -76,10 +92,7 @@ class ShardRewrite:
                 self.store.put_bytes(index_key(key), index, content_type="application/json")
                 index_sha256 = sha256_of(index)
             failpoint(Failpoint.REWRITE_STORED)
-        return _rewritten(shard, Rewritten(key, index_sha256, summary, claim.attempt))
-
-    def on_failure(self, unit: UnitOfWork, claim: Claim, error: AudioFoundationError) -> None:
-        """Nothing to write: the samples stay until the takedown is asked for again."""
+        return Rewritten(key, index_sha256, summary, claim.attempt)
 
     def _load(self, shard_id: str) -> ShardToRewrite | None:
         """Return the shard; None when nothing in it was taken down."""
@@ -134,19 +147,42 @@ def _rewritten(shard: ShardToRewrite, new: Rewritten) -> Effect:
                 updated_at=time.time(),
             )
         )
-        for item_id in sorted(shard.removed):
-            session.execute(
-                update(DatasetItem)
-                .where(DatasetItem.dataset_id == shard.dataset_id, DatasetItem.item_id == item_id)
-                .values(state=DatasetItemState.TOMBSTONED, removed_generation=generation, updated_at=time.time())
-            )
-        doom(session, [shard.key], owner_id=shard.dataset_id, is_due=False)
-        session.execute(update(Dataset).where(Dataset.id == shard.dataset_id).values(state=DatasetState.BUILDING))
+        _let_go(session, shard)
         enqueue_new_version(unit, shard.id, shard.dataset_id, generation)
         if tainted_items(session, shard.id):
             enqueue_rewrite(unit, shard.id)
 
     return effect
+
+
+def _to_be_made_again(shard: ShardToRewrite) -> Effect:
+    """Have a shard that cannot be read made from the originals, which those taken down no longer have.
+
+    The others stay `done`: the versions until now held them, and one taken down meanwhile is looked for among these.
+    """
+
+    def effect(unit: UnitOfWork) -> None:
+        session = unit.session
+        session.execute(select(Dataset.id).where(Dataset.id == shard.dataset_id).with_for_update())
+        queued = {"state": ShardState.QUEUED, "generation": shard.generation + 1, "key": None, "index_sha256": None}
+        session.execute(update(Shard).where(Shard.id == shard.id).values(**queued, updated_at=time.time()))
+        _let_go(session, shard)
+        kind = JobKind.PREPROCESS_SHARD
+        unit.enqueue(kind, key=f"{kind.value}:{shard.id}", subject_id=shard.id, is_requeue=True)
+
+    return effect
+
+
+def _let_go(session: Session, shard: ShardToRewrite) -> None:
+    """Write what is no longer in the shard, and that its object goes once the dataset has a new manifest."""
+    for item_id in sorted(shard.removed):
+        session.execute(
+            update(DatasetItem)
+            .where(DatasetItem.dataset_id == shard.dataset_id, DatasetItem.item_id == item_id)
+            .values(state=DatasetItemState.TOMBSTONED, removed_generation=shard.generation + 1, updated_at=time.time())
+        )
+    doom(session, [shard.key], owner_id=shard.dataset_id, is_due=False)
+    session.execute(update(Dataset).where(Dataset.id == shard.dataset_id).values(state=DatasetState.BUILDING))
 
 
 def _catch_up(shard_id: str) -> Effect:

@@ -114,7 +114,7 @@ class ShardPreprocess:
         shard.state = ShardState.FAILED
         session.execute(
             update(DatasetItem)
-            .where(DatasetItem.shard_id == shard.id)
+            .where(DatasetItem.shard_id == shard.id, DatasetItem.state != DatasetItemState.TOMBSTONED)
             .values(state=DatasetItemState.FAILED, error_class=error.code.value, error=error.message)
         )
         session.flush()

@@ -1,13 +1,12 @@
 """A recording that is taken down is in no object and no file any more, comes never back, and is still accounted for."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, select
 
 from audiofoundation.catalog.engine import read_session, write_session
 from audiofoundation.catalog.tables import Asset, Checkpoint, DatasetVersion, Item, Job, Model, Run
@@ -15,7 +14,6 @@ from audiofoundation.identifiers import Sha256, sha256_of
 from audiofoundation.ingestion.takedown import take_down
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.lease import Effect, claim_next, commit
-from audiofoundation.jobs.queue import UnitOfWork
 from audiofoundation.settings import ProbeSettings
 from audiofoundation.shards.manifest import load_manifest
 from audiofoundation.shards.reader import read_dataset
@@ -23,8 +21,7 @@ from audiofoundation.shards.retired import corpus_folder
 from audiofoundation.shards.sample import Sample
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ObjectStore
-from tests.data_plane import DataPlane, FileServer, create_data_plane, data_plane_settings, serving_files, tone
-from tests.servers import wait_until
+from tests.data_plane import DataPlane, FileServer, create_data_plane, data_plane_settings, meet, serving_files, tone
 
 PITCHES_HZ = (330.0, 440.0, 550.0)
 
@@ -272,6 +269,28 @@ def test_a_shard_that_was_being_made_meanwhile_is_written_again(each_plane: Data
     assert each_plane.get(f"/v1/datasets/{dataset['dataset']}")["states"] == {"done": 2, "tombstoned": 1}
 
 
+@pytest.mark.parametrize("damaged", [None, b"not what was written"])
+def test_a_shard_that_cannot_be_read_is_made_again_without_it(plane: DataPlane, damaged: bytes | None) -> None:
+    before = build(plane)
+    samples = samples_of(plane, before)
+    item = item_named(plane, "440.wav")
+    manifest = load_manifest(plane.store, str(before["manifest_key"]), Sha256(str(before["manifest_sha256"])))
+    for shard in manifest.shards:
+        plane.store.delete(shard.key)
+        if damaged is not None:
+            plane.store.put_bytes(shard.key, damaged)
+    plane.post("/v1/takedowns", {"target": str(item["id"])})
+    plane.run_jobs()
+
+    after = plane.get(f"/v1/datasets/{before['dataset']}")
+    assert (after["state"], after["states"]) == ("ready", {"done": 2, "tombstoned": 1})
+    assert [sample.key for sample in samples_of(plane, after)] == [
+        sample.key for sample in samples if sample.meta.item_id != item["id"]
+    ]
+    assert plane.post("/v1/takedowns", {"target": str(item["id"])})["pending"] == 0
+    assert not [shard.key for shard in manifest.shards if plane.store.exists(shard.key)]
+
+
 def test_bytes_that_come_while_their_source_is_taken_down_go(plane: DataPlane, tmp_path: Path) -> None:
     engine, jobs = plane.queue.engine, plane.settings.jobs
     original = content(tmp_path, 660.0)
@@ -348,32 +367,6 @@ def fetched_at_once(plane: DataPlane, original: bytes, *, names: tuple[str, ...]
             assert claim is not None
             effects.append(replace(plane.ingest, probe=ProbeSettings(is_enabled=False))(claim))
     return effects
-
-
-def meet(plane: DataPlane, first: Callable[[UnitOfWork], object], second: Callable[[UnitOfWork], object]) -> None:
-    """Have the second transaction go as far as it can while the first is written and not committed."""
-
-    def write_second() -> None:
-        with plane.queue.unit_of_work() as unit:
-            second(unit)
-
-    with ThreadPoolExecutor(1) as pool:
-        with plane.queue.unit_of_work() as unit:
-            first(unit)
-            other = pool.submit(write_second)
-            wait_until(lambda: other.done() or waits(plane.queue.engine), timeout_s=30.0, what="the second waits")
-        other.result(timeout=30.0)
-
-
-def waits(engine: Engine) -> bool:
-    """Tell whether a transaction waits for another; on SQLite each does from its beginning."""
-    if engine.dialect.name == "sqlite":
-        return True
-    with read_session(engine) as session:
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        return bool(session.scalar(text(waiting)))
 
 
 def check_gone(plane: DataPlane, original: bytes) -> None:
