@@ -3,13 +3,14 @@
 import time
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from audiofoundation.catalog.tables import DoomedObject, Tombstone
+from audiofoundation.catalog.tables import DatasetItem, DoomedObject, Item, Tombstone, VersionShard
 
 _CHUNK = 500
+_TOMBSTONED = "tombstoned"  # state of items
 
 
 def content_name(sha256: str) -> str:
@@ -24,6 +25,19 @@ def taken_down(session: Session, names: Sequence[str]) -> dict[str, str]:
         rows = select(Tombstone.name, Tombstone.reason).where(Tombstone.name.in_(names[start : start + _CHUNK]))
         found.update((name, reason) for name, reason in session.execute(rows))
     return found
+
+
+def holds_taken_down(session: Session, manifest_sha256: str) -> bool:
+    """Tell whether this version of a dataset holds, or held, a recording that was taken down."""
+    is_held = or_(DatasetItem.removed_generation.is_(None), VersionShard.generation < DatasetItem.removed_generation)
+    found = (
+        select(Item.id)
+        .join(DatasetItem, DatasetItem.item_id == Item.id)
+        .join(VersionShard, VersionShard.shard_id == DatasetItem.shard_id)
+        .where(VersionShard.manifest_sha256 == manifest_sha256, DatasetItem.num_segments > 0, is_held)
+        .where(Item.state == _TOMBSTONED)
+    )
+    return session.scalar(found.limit(1)) is not None
 
 
 def add_tombstones(session: Session, names: Iterable[str], reason: str) -> set[str]:

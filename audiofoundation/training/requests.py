@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from audiofoundation.catalog.tables import Checkpoint, Dataset, Job, Model, Run
+from audiofoundation.catalog.tombstones import holds_taken_down
 from audiofoundation.errors import Conflict, InvalidRequest, NotFound
 from audiofoundation.features.mel import get_preset
 from audiofoundation.identifiers import CheckpointId, JobId, RunId, create_id, derive_id
@@ -69,7 +70,7 @@ def create_run(unit: UnitOfWork, request: RunRequest, *, pretrained_dir: Path) -
     Raises:
         InvalidRequest: no such recipe or setting, or the dataset lacks what the recipe needs.
         NotFound: no such dataset.
-        Conflict: the dataset is not built yet.
+        Conflict: the dataset is not built yet, or a takedown is under way in it.
         MelMismatch: the dataset has another preset than the recipe.
     """
     recipe = resolve_recipe(request.recipe, request.overrides, num_steps=request.num_steps)
@@ -81,6 +82,11 @@ def create_run(unit: UnitOfWork, request: RunRequest, *, pretrained_dir: Path) -
     if dataset is None:
         raise NotFound(f"there is no dataset {request.dataset_id!r}", param="dataset")
     _check_dataset(dataset, recipe)
+    if holds_taken_down(unit.session, dataset.manifest_sha256 or ""):
+        raise Conflict(
+            f"a takedown is under way in the dataset {dataset.id}; ask again when it has its new version",
+            param="dataset",
+        )
     _check_init(unit.session, recipe, pretrained_dir)
     fixed = {
         _SET: dict(request.overrides),
@@ -107,9 +113,12 @@ def resume_run(unit: UnitOfWork, run_id: RunId) -> RunId:
 
     Raises:
         NotFound: no such run.
+        Conflict: a recording in the run's version of the dataset was taken down.
     """
     run = _get_run(unit.session, run_id)
     if run.state in (RunState.FAILED, RunState.CANCELLED):
+        if holds_taken_down(unit.session, run.manifest_sha256 or ""):
+            raise Conflict("a recording in this run's version of the dataset was taken down; start a new run")
         run.state, run.is_cancel_requested, run.error, run.error_class = RunState.QUEUED, False, None, None
         unit.session.flush()
         unit.enqueue(JobKind.TRAIN_RUN, key=job_key(run_id), subject_id=run_id, is_requeue=True)

@@ -10,7 +10,8 @@ from sqlalchemy import Engine, select
 
 from audiofoundation.catalog.engine import read_session, write_session
 from audiofoundation.catalog.tables import Asset, Checkpoint, DatasetVersion, Item, Job, Model, Run
-from audiofoundation.identifiers import Sha256, sha256_of
+from audiofoundation.errors import Conflict
+from audiofoundation.identifiers import RunId, Sha256, sha256_of
 from audiofoundation.ingestion.takedown import take_down
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.lease import Effect, claim_next, commit
@@ -21,6 +22,7 @@ from audiofoundation.shards.retired import corpus_folder
 from audiofoundation.shards.sample import Sample
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ObjectStore
+from audiofoundation.training.requests import RunRequest, create_run, resume_run
 from tests.data_plane import DataPlane, FileServer, create_data_plane, data_plane_settings, meet, serving_files, tone
 
 PITCHES_HZ = (330.0, 440.0, 550.0)
@@ -325,6 +327,21 @@ def test_runs_under_way_on_such_a_version_are_stopped(plane: DataPlane) -> None:
     with read_session(plane.queue.engine) as session:
         kept = session.scalars(select(DatasetVersion.deleted_at).order_by(DatasetVersion.created_at)).all()
     assert [deleted_at is None for deleted_at in kept] == [False, True]
+
+
+def test_no_run_begins_on_a_version_with_it(plane: DataPlane, tmp_path: Path) -> None:
+    dataset = build(plane)
+    add_run(plane, dataset, "saw", state="cancelled")
+    request = RunRequest("tiny", str(dataset["dataset"]), {}, 10)
+    plane.post("/v1/takedowns", {"target": str(item_named(plane, "440.wav")["id"])})
+    with pytest.raises(Conflict, match="takedown is under way"), plane.queue.unit_of_work() as unit:
+        create_run(unit, request, pretrained_dir=tmp_path)
+    for _ in range(2):
+        with pytest.raises(Conflict, match="taken down"), plane.queue.unit_of_work() as unit:
+            resume_run(unit, RunId("run_saw"))
+        plane.run_jobs()
+    with plane.queue.unit_of_work() as unit:
+        assert create_run(unit, request, pretrained_dir=tmp_path)
 
 
 def test_a_recording_stored_in_the_same_instant_goes_too(each_plane: DataPlane, tmp_path: Path) -> None:
