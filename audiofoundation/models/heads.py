@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from audiofoundation.models.layers import Linear
 
+_NEARLY_ALL = 4.0  # a logit
+
 
 class Head(Protocol):
     """What the model asks of a head."""
@@ -86,15 +88,20 @@ class EnergyHead(nn.Module):
         self.blocks = nn.ModuleList(_AdaptiveBlock(head_width) for _ in range(num_blocks))
         self.norm = nn.LayerNorm(head_width)
         self.out = Linear(head_width, patch[0] * patch[1])
+        self.kept = Linear(head_width, patch[1])
         nn.init.normal_(self.out.weight, std=0.01)
         nn.init.zeros_(self.out.bias)
+        nn.init.zeros_(self.kept.weight)
+        nn.init.constant_(self.kept.bias, _NEARLY_ALL)
 
     def sample(self, hidden_MD: Tensor, last_MPF: Tensor, noise_MZ: Tensor) -> Tensor:
         condition = functional.silu(self.condition(hidden_MD) + self.clean(last_MPF.flatten(1)))
         x = self.noise(noise_MZ)
         for block in self.blocks:
             x = block(x, condition)
-        return last_MPF[:, -1:] + self.out(self.norm(x)).unflatten(1, self.patch)
+        # Grain in a last frame of the model's own making must not live on through the skip.
+        kept_M1F = torch.sigmoid(self.kept(condition))[:, None]
+        return kept_M1F * last_MPF[:, -1:] + self.out(self.norm(x)).unflatten(1, self.patch)
 
     def loss(self, hidden_MD: Tensor, last_MPF: Tensor, target_MPF: Tensor) -> Tensor:
         noise = torch.randn(2, len(hidden_MD), self.noise_width, device=hidden_MD.device)

@@ -3,8 +3,9 @@
 Free running drifts unless training has seen its own kind of error. So from a random patch on, the history
 (what the encoder, the clean path and the skip all see) stops being the recording: half of the time it is the
 model's own one-step draws, and always it carries noise and a gain and a colour that wander off like a
-random walk. Each patch's noise level tells the model which part it may trust; the target stays the recording.
-At the end of training that is exactly the situation of a continuation: true prompt, own output, true target.
+random walk. Each patch's noise level tells the model which part it may trust; the target is the recording, to which
+what the history has of offset returns within some frames. At the end of training that is the situation of a
+continuation: true prompt, own output, and a way back that does not jump.
 
 Shape letters: B batch, L patches, P frames of a patch, F bands, S draws.
 """
@@ -15,12 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from audiofoundation.models.heads import energy_score
 from audiofoundation.models.mel_transformer import NOISE_LEVELS, MelTransformer
 from audiofoundation.training.corpus import Corpus, Draw, Window, WindowSampler
 
 DB_TO_NATURAL = float(np.log(10) / 20)
+_SMOOTH_BANDS = 9
+_MAX_DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,9 @@ class ContinuationConfig:
         colour_walk: greatest step of the wandering colour per patch, likewise.
         spoilt_share: share of windows whose history is spoilt from some patch on.
         own_share: share of steps in which the spoilt part is the model's own draws.
+        offset_kept: share of the history's offset from the truth that the target keeps, per frame: a model that
+            is asked to be right at once jumps at every patch that it makes from its own.
+        grain_kept: the same for what differs from band to band, which is grain and shall go sooner.
         weights: share of each label in the windows.
     """
 
@@ -46,7 +53,9 @@ class ContinuationConfig:
     gain_walk: float = 0.15
     colour_walk: float = 0.06
     spoilt_share: float = 0.8
-    own_share: float = 0.5
+    own_share: float = 0.6
+    offset_kept: float = 0.95
+    grain_kept: float = 0.7
     weights: tuple[tuple[str, float], ...] = ()
 
 
@@ -92,18 +101,27 @@ class ContinuationObjective:
         mel = mel + (torch.rand(len(mel), 1, 1, 1, device=device) * 2 - 1) * self.config.gain_db * DB_TO_NATURAL
         clean = self.transformer.normalize(mel)
         spoilt = self._spoil(clean)
-        history = spoilt.history
+        history, offset = spoilt.history, spoilt.walk
         if float(torch.rand(())) < self.config.own_share:
             history = self._own_draws(spoilt)
+            offset = history - clean
         hidden = self.transformer(history[:, :-1], spoilt.level[:, :-1])
-        loss = self.transformer.head.loss(
-            hidden.flatten(0, 1), history[:, :-1].flatten(0, 1), clean[:, 1:].flatten(0, 1)
-        )
+        target = clean[:, 1:] + self._kept(offset[:, :-1, -1:])
+        loss = self.transformer.head.loss(hidden.flatten(0, 1), history[:, :-1].flatten(0, 1), target.flatten(0, 1))
         return {"total": loss}
 
     def _windows(self, corpus: Corpus, places: Sequence[Window], draw: Draw) -> Tensor:
         mel = corpus.mel_windows(places, self._frames, draw)
         return mel.unflatten(1, (-1, self.transformer.config.patch_frames))
+
+    def _kept(self, offset_BL1F: Tensor) -> Tensor:
+        """Return what is left of the last frame's offset in the frames of the next patch, [B, L, P, F]."""
+        frame_P1 = torch.arange(1, self.transformer.config.patch_frames + 1, device=offset_BL1F.device)[:, None]
+        rows = offset_BL1F.flatten(0, 2)
+        smooth = functional.avg_pool1d(rows, _SMOOTH_BANDS, 1, _SMOOTH_BANDS // 2, count_include_pad=False)
+        smooth_BL1F = smooth.view_as(offset_BL1F)
+        grain_BL1F = offset_BL1F - smooth_BL1F
+        return smooth_BL1F * self.config.offset_kept**frame_P1 + grain_BL1F * self.config.grain_kept**frame_P1
 
     def _spoil(self, clean_BLPF: Tensor) -> "_Spoilt":
         batch, length, frames, bands = clean_BLPF.shape
@@ -122,14 +140,16 @@ class ContinuationObjective:
 
     @torch.no_grad()
     def _own_draws(self, spoilt: "_Spoilt") -> Tensor:
-        """Return the history with its spoilt part drawn by the model, one step ahead each, plus the walk."""
+        """Return the history with its spoilt part drawn by the model, up to three draws deep, plus the walk."""
         history = spoilt.history
-        hidden = self.transformer(history[:, :-1], spoilt.level[:, :-1]).flatten(0, 1)
-        noise = torch.randn(len(hidden), self.transformer.head.noise_width, device=hidden.device)
-        draws = self.transformer.head.sample(hidden, history[:, :-1].flatten(0, 1), noise)
-        own = draws.float().unflatten(0, history[:, :-1].shape[:2]) + spoilt.walk[:, 1:]
-        mixed = torch.where(spoilt.is_spoilt[:, 1:, None, None], own, history[:, 1:])
-        return torch.cat([history[:, :1], mixed], dim=1)
+        for _ in range(int(torch.randint(1, _MAX_DEPTH + 1, ()))):
+            hidden = self.transformer(history[:, :-1], spoilt.level[:, :-1]).flatten(0, 1)
+            noise = torch.randn(len(hidden), self.transformer.head.noise_width, device=hidden.device)
+            draws = self.transformer.head.sample(hidden, history[:, :-1].flatten(0, 1), noise)
+            own = draws.float().unflatten(0, history[:, :-1].shape[:2])
+            mixed = torch.where(spoilt.is_spoilt[:, 1:, None, None], own, history[:, 1:])
+            history = torch.cat([history[:, :1], mixed], dim=1)
+        return history + spoilt.walk
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:

@@ -100,7 +100,7 @@ def test_fine_tuning_from_another_kind_of_model_is_refused(corpus: Corpus, tmp_p
 
 
 def test_a_real_loss_falls_on_real_recordings(corpus: Corpus) -> None:
-    recipe = resolve_recipe("tiny", {**TINY, "batch": 8, "precision": "fp32"}, num_steps=60)
+    recipe = resolve_recipe("tiny", {**TINY, "batch": 8, "precision": "fp32"}, num_steps=120)
     state, losses = create_state(create_objective(recipe, corpus), recipe.trainer), list[float]()
     fit(state, recipe.trainer, save=lambda _: None, report=lambda p: losses.append(p.losses["model/total"]))
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
