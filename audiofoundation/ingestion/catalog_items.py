@@ -15,7 +15,7 @@ from audiofoundation.catalog.tombstones import taken_down
 from audiofoundation.errors import NotFound
 from audiofoundation.identifiers import AssetId, ItemId, Sha256, create_id
 from audiofoundation.ingestion.discoveries import request_discoveries
-from audiofoundation.ingestion.item_rows import RowContext, item_id_of, item_rows
+from audiofoundation.ingestion.item_rows import KnownAsset, RowContext, item_id_of, item_rows
 from audiofoundation.ingestion.parsed_lines import ParsedLines, RejectedLine
 from audiofoundation.ingestion.policy import PolicyScope
 from audiofoundation.ingestion.source import SourceKind, SourceLine, parse_source
@@ -140,14 +140,13 @@ def set_state(
     change_items(session, Item.id == item_id, ItemChange(state, error_class, error))
 
 
-def _assets_of(session: Session, hashes: Sequence[str]) -> dict[str, AssetId]:
-    found: dict[str, AssetId] = {}
+def _assets_of(session: Session, hashes: Sequence[str]) -> dict[str, KnownAsset]:
+    found: dict[str, KnownAsset] = {}
     for start in range(0, len(hashes), _CHUNK):
         part = hashes[start : start + _CHUNK]
-        rows = session.execute(
-            select(Asset.sha256, Asset.id).where(is_one_of(session, Asset.sha256, part), Asset.tombstoned_at.is_(None))
-        )
-        found.update({sha: AssetId(asset_id) for sha, asset_id in rows})
+        is_kept = is_one_of(session, Asset.sha256, part) & Asset.tombstoned_at.is_(None)
+        rows = session.execute(select(Asset.sha256, Asset.id, Asset.duration_s).where(is_kept))
+        found.update({row.sha256: KnownAsset(AssetId(row.id), row.duration_s or None) for row in rows})
     return found
 
 

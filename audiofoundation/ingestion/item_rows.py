@@ -11,6 +11,14 @@ from audiofoundation.ingestion.states import ItemRefused, ItemState
 
 
 @dataclass(frozen=True, slots=True)
+class KnownAsset:
+    """Bytes that are stored already. `duration_s` is None where nobody measured it."""
+
+    id: AssetId
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class RowContext:
     """What the items of one request share.
 
@@ -25,7 +33,7 @@ class RowContext:
     collection_id: str
     scope: PolicyScope
     license_policy: str
-    assets: Mapping[str, AssetId]
+    assets: Mapping[str, KnownAsset]
     discovery_id: str | None = None
 
 
@@ -41,9 +49,11 @@ def item_rows(pairs: Iterable[tuple[Source, SourceLine]], context: RowContext) -
 
 
 def _row(source: Source, line: SourceLine, context: RowContext, now: float) -> dict[str, object]:
-    state, error_class, error = _judge(source, line, context)
-    asset_id = context.assets.get(source.text) if source.kind is SourceKind.FILE else None
-    if asset_id is not None and state is ItemState.QUEUED:
+    asset = context.assets.get(source.text) if source.kind is SourceKind.FILE else None
+    duration_s = (asset.duration_s if asset else None) or line.duration_s
+    state, error_class, error = _judge(source, line.license, duration_s, context)
+    # Where the policy judges files too, their jobs listen to them first.
+    if asset and state is ItemState.QUEUED and context.scope is not PolicyScope.ALL:
         state = ItemState.STORED
     return {
         "id": item_id_of(context.collection_id, source.canonical),
@@ -57,21 +67,22 @@ def _row(source: Source, line: SourceLine, context: RowContext, now: float) -> d
         "title": line.title,
         "channel": line.channel,
         "license": line.license,
-        "duration_s": line.duration_s,
-        "asset_id": asset_id,
+        "duration_s": duration_s,
+        "asset_id": asset.id if asset else None,
         "discovery_id": context.discovery_id,
         "created_at": now,
         "updated_at": now,
     }
 
 
-def _judge(source: Source, line: SourceLine, context: RowContext) -> tuple[ItemState, str | None, str | None]:
-    """Apply the policy as far as the list itself carries licences and durations."""
+def _judge(
+    source: Source, license_text: str | None, duration_s: float | None, context: RowContext
+) -> tuple[ItemState, str | None, str | None]:
+    """Apply the policy as far as licence and duration are known."""
     policy = policy_for(source.kind, scope=context.scope, license_policy=context.license_policy)
     try:
-        if line.license:
-            policy.check_listed_license(line.license)
-        policy.check_duration(line.duration_s)
+        policy.check_listed_license(license_text)
+        policy.check_duration(duration_s)
     except ItemRefused as refusal:
         return refusal.state, refusal.refusal.value, refusal.message
     return ItemState.QUEUED, None, None

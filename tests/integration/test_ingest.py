@@ -78,6 +78,24 @@ def test_known_bytes_join_another_collection_without_travelling(plane: DataPlane
     assert plane.get("/v1/collections/other")["states"] == {"stored": 1}
 
 
+def test_known_bytes_are_judged_where_the_policy_judges_uploads(plane: DataPlane, tmp_path: Path) -> None:
+    files = (tone(tmp_path / "a.wav", 2.0), tone(tmp_path / "b.wav", 31.0), tone(tmp_path / "c.wav", 32.0, hz=50.0))
+    for path in files:
+        plane.upload("clips", path.read_bytes())
+    plane.run_jobs()
+    plane.post("/v1/collections", {"name": "strict", "policy": "all"})
+    sources = {"sources": [f"sha256:{sha256_of(path.read_bytes())}" for path in files]}
+    plane.post("/v1/collections/strict/items", sources)
+    assert plane.get("/v1/collections/strict")["error_classes"] == {"too_short": 1}
+    assert plane.run_jobs() == 2
+    found = {item["duration_s"]: item["error_class"] for item in plane.items("strict")}
+    assert found == {2.0: "too_short", 31.0: None, 32.0: "low_centroid"}
+    plane.post("/v1/collections", {"name": "other"})
+    plane.post("/v1/collections/other/items", sources)
+    assert plane.get("/v1/collections/other")["states"] == {"stored": 3}
+    assert {item["duration_s"] for item in plane.items("other")} == {2.0, 31.0, 32.0}
+
+
 def test_bytes_that_changed_on_the_way_are_refused(plane: DataPlane) -> None:
     digest = sha256_of(b"what was meant")
     answer = plane.client.put(f"/v1/collections/clips/files/{digest}", params={"name": "a"}, content=b"what came")
