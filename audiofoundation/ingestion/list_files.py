@@ -25,6 +25,9 @@ _DURATION_COLUMNS = ("duration_s", "duration")
 _TEXT_COLUMNS = ("title", "channel", "license")
 _MAX_TEXT = 500
 _MAX_CHARACTERS = 1 << 20  # of one line: a file without line breaks is no list
+# So many lines may name nothing, some more for each that does: a page of sources never takes longer than seconds.
+_MAX_EMPTY_LINES = 1_000_000
+_LINES_PER_SOURCE = 1000
 _ROWS_AT_ONCE = 4096
 
 
@@ -45,15 +48,17 @@ def list_suffix(name: str) -> str | None:
     return suffix if is_known else None
 
 
-def read_list(path: Path, *, name: str | None = None) -> Iterator[ListedLine]:
+def read_list(path: Path, *, name: str | None = None, max_characters: int | None = None) -> Iterator[ListedLine]:
     """Yield a list's lines; blank ones and, in txt, `#` comments are skipped.
 
     Args:
         path: the file.
         name: what the user calls it, in errors and for its suffix; the path itself by default.
+        max_characters: most that a text may hold once it is unpacked.
 
     Raises:
-        InvalidRequest: the file cannot be read as its suffix says; the message names file and line.
+        InvalidRequest: the file cannot be read as its suffix says, is too large, or goes on for a million lines
+            that name nothing; the message names file and line.
     """
     name = name or str(path)
     suffix = list_suffix(name)
@@ -61,16 +66,10 @@ def read_list(path: Path, *, name: str | None = None) -> Iterator[ListedLine]:
         yield from _parquet_rows(path, name)
         return
     with _opened(path, name) as file:
-        lines = _bounded(file, name)
-        if suffix == ".jsonl":
-            yield from _json_lines(lines)
-        elif suffix in (".csv", ".tsv"):
-            yield from _table(lines, name, "\t" if suffix == ".tsv" else ",")
-        else:
-            stripped = ((number, text.strip()) for number, text in lines)
-            yield from (
-                ListedLine(number, SourceLine(text)) for number, text in stripped if text and not text.startswith("#")
-            )
+        lines = _Lines(file, name, max_characters)
+        for listed in _listed(lines, name, suffix):
+            lines.num_listed += 1
+            yield listed
 
 
 @contextmanager
@@ -85,13 +84,46 @@ def _opened(path: Path, name: str) -> Iterator[io.TextIOBase]:
         raise InvalidRequest(f"{name}: the compressed list is damaged or cut short ({error})") from error
 
 
-def _bounded(file: io.TextIOBase, name: str) -> Iterator[tuple[int, str]]:
-    number = 0
-    while text := file.readline(_MAX_CHARACTERS + 1):
-        number += 1
-        if len(text) > _MAX_CHARACTERS:
-            raise InvalidRequest(f"{name}:{number}: a line of more than {_MAX_CHARACTERS} characters; is it a list?")
-        yield number, text
+@dataclass(slots=True)
+class _Lines:
+    """The numbered lines of a text that somebody else wrote: a small file may unpack to endless nothing.
+
+    Attributes:
+        num_listed: how many of them named something so far; the reader counts.
+    """
+
+    file: io.TextIOBase
+    name: str
+    max_characters: int | None
+    num_listed: int = 0
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        number = num_characters = 0
+        while text := self.file.readline(_MAX_CHARACTERS + 1):
+            number += 1
+            num_characters += len(text)
+            if len(text) > _MAX_CHARACTERS:
+                self._refuse(number, f"a line of more than {_MAX_CHARACTERS} characters")
+            if number > _MAX_EMPTY_LINES + _LINES_PER_SOURCE * self.num_listed:
+                self._refuse(number, f"all but {self.num_listed} of its lines name nothing")
+            if self.max_characters is not None and num_characters > self.max_characters:
+                self._refuse(number, f"more than {self.max_characters} characters when it is unpacked")
+            yield number, text
+
+    def _refuse(self, number: int, why: str) -> None:
+        raise InvalidRequest(f"{self.name}:{number}: {why}; is it a list?")
+
+
+def _listed(lines: Iterable[tuple[int, str]], name: str, suffix: str | None) -> Iterator[ListedLine]:
+    if suffix == ".jsonl":
+        yield from _json_lines(lines)
+    elif suffix in (".csv", ".tsv"):
+        yield from _table(lines, name, "\t" if suffix == ".tsv" else ",")
+    else:
+        stripped = ((number, text.strip()) for number, text in lines)
+        yield from (
+            ListedLine(number, SourceLine(text)) for number, text in stripped if text and not text.startswith("#")
+        )
 
 
 def _json_lines(lines: Iterable[tuple[int, str]]) -> Iterator[ListedLine]:

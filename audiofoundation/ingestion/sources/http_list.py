@@ -24,9 +24,15 @@ _SUFFIX_OF_TYPE = {
 
 @dataclass(frozen=True, slots=True)
 class HttpList:
-    """Reads a list over HTTP."""
+    """Reads a list over HTTP.
+
+    Attributes:
+        settings: what may be reached.
+        max_characters: most that a text may hold once it is unpacked.
+    """
 
     settings: FetchSettings
+    max_characters: int = 4 << 30
     tool_version: str = "audiofoundation list"
 
     def pages(self, address: str, reading: Reading) -> Iterator[Page]:
@@ -36,7 +42,8 @@ class HttpList:
         )
         if document is None:
             return
-        lines = islice(read_list(path, name=_name_of(document)), reading.start, None)
+        listed_lines = read_list(path, name=_name_of(document), max_characters=self.max_characters)
+        lines = islice(listed_lines, reading.start, None)
         try:
             while found := list(islice(lines, _LINES_PER_PAGE)):
                 yield Page(tuple(listed.line for listed in found), len(found), document.validators)

@@ -8,9 +8,12 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from audiofoundation.errors import InvalidRequest
+from audiofoundation.errors import FetchRefused, InvalidRequest
 from audiofoundation.ingestion.list_files import list_suffix, read_list, to_seconds
 from audiofoundation.ingestion.source import SourceLine
+from audiofoundation.ingestion.sources.http_list import HttpList
+from audiofoundation.ingestion.sources.protocol import Reading
+from tests.data_plane import LOOPBACK, FileServer, serving_files
 
 A, B = "https://x.org/a", "https://x.org/b"
 FULL = SourceLine(A, title="Rain, far", channel="Someone", license="CC-BY", duration_s=92.5)
@@ -87,6 +90,29 @@ def test_what_is_no_list_is_named(name: str, data: bytes, words: str, tmp_path: 
     with pytest.raises(InvalidRequest) as caught:
         lines_of(tmp_path / name)
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize(("name", "line"), [("a.txt", "\n"), ("a.txt", "#\n"), ("a.csv", ",\n"), ("a.jsonl", "\n")])
+def test_a_list_of_nothing_is_given_up_however_small_it_arrives(name: str, line: str, tmp_path: Path) -> None:
+    header = "url,title\n" if name == "a.csv" else ""
+    bomb = gzip.compress((header + line * 1_500_000).encode(), 1)
+    with serving_files(FileServer({f"/{name}.gz": bomb})) as server, pytest.raises(FetchRefused, match="name nothing"):
+        list(HttpList(LOOPBACK).pages(server.url(f"/{name}.gz"), Reading(tmp_path)))
+
+
+def test_a_list_that_grows_too_large_when_it_is_unpacked_is_refused(tmp_path: Path) -> None:
+    data = gzip.compress(b"https://x.org/a\n" * 3000)
+    with serving_files(FileServer({"/a.txt.gz": data})) as server:
+        address = server.url("/a.txt.gz")
+        pages = list(HttpList(LOOPBACK, max_characters=3000 * 16).pages(address, Reading(tmp_path)))
+        assert sum(page.num_entries for page in pages) == 3000
+        with pytest.raises(FetchRefused, match="unpacked"):
+            list(HttpList(LOOPBACK, max_characters=3000 * 16 - 1).pages(address, Reading(tmp_path)))
+
+
+def test_blank_lines_between_many_sources_are_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(("https://x.org/a\n" + "\n" * 700) * 2000)
+    assert len(lines_of(tmp_path / "a.txt")) == 2000
 
 
 def test_parquet_without_a_source_column_is_named(tmp_path: Path) -> None:
