@@ -29,7 +29,8 @@ _PAUSE_S = 0.5
 _BLOCK_BYTES = 1 << 20
 _RESTARTING = frozenset({502, 503})
 _TRANSIENT = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
-_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+_TIMEOUT_S = 60.0
+_CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class PlatformClient:
         self._url = url
         self._data_dir = data_dir
         self._patience_s = patience_s
-        self._http = httpx.Client(timeout=_TIMEOUT)
+        self._http = httpx.Client(timeout=httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S))
         find_endpoint(url, data_dir)  # a platform that does not run now is a mistake, not a restart
 
     def __enter__(self) -> "PlatformClient":
@@ -96,9 +97,11 @@ class PlatformClient:
         """
         return self._send("GET", path, params=params)
 
-    def post(self, path: str, *, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def post(
+        self, path: str, *, body: Mapping[str, Any] | None = None, read_timeout_s: float = _TIMEOUT_S
+    ) -> dict[str, Any]:
         """POST a JSON object; raises as `get`."""
-        return self._send("POST", path, body=body or {})
+        return self._send("POST", path, body=body or {}, read_timeout_s=read_timeout_s)
 
     def delete(self, path: str) -> dict[str, Any]:
         """DELETE; raises as `get`."""
@@ -139,6 +142,7 @@ class PlatformClient:
         upload: Upload | None = None,
         fields: Mapping[str, str] | None = None,
         content: Path | None = None,
+        read_timeout_s: float = _TIMEOUT_S,
     ) -> dict[str, Any]:
         def attempt(endpoint: Endpoint) -> httpx.Response:
             with ExitStack() as files:
@@ -151,6 +155,7 @@ class PlatformClient:
                     files=_opened(upload, files),
                     content=_blocks(content, files),
                     headers={**_authorization(endpoint), **_length_of(content)},
+                    timeout=httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S, read=read_timeout_s),
                 )
                 return self._http.send(request)
 

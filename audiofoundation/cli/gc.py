@@ -1,6 +1,6 @@
 """`audiofoundation gc`: objects that crashes left behind."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ Example:
 """
 
 
+_PATIENCE_S = 3600.0  # looking through a million objects takes minutes, and only then there is an answer
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("gc", help=_HELP)(collect)
@@ -31,7 +34,10 @@ def collect(
     data_dir: DataDirOption = None,
 ) -> None:
     with PlatformClient(url, data_dir=data_dir) as client:
-        found = client.post("/v1/maintenance/gc", body={"apply": apply})
+        found = last = _collect(client, is_applied=apply)
+        while last["more"]:
+            last = _collect(client, is_applied=True)
+            found = {**found, "deleted": found["deleted"] + last["deleted"], "more": last["more"]}
     if is_json:
         print_json(found)
         return
@@ -39,3 +45,7 @@ def collect(
     print_line(f"{found['orphans']} orphans, {found['orphan_bytes'] / 1e9:.3f} GB; {found['deleted']} deleted")
     for key in found["orphan_keys"]:
         print_line(f"  {key}")
+
+
+def _collect(client: PlatformClient, *, is_applied: bool) -> dict[str, Any]:
+    return client.post("/v1/maintenance/gc", body={"apply": is_applied}, read_timeout_s=_PATIENCE_S)

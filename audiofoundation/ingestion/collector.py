@@ -23,6 +23,7 @@ from audiofoundation.ingestion.states import PENDING_STATES
 from audiofoundation.jobs.kinds import TERMINAL_STATES
 from audiofoundation.jobs.queue import UnitOfWork
 from audiofoundation.jobs.removal import enqueue_purge
+from audiofoundation.jobs.role import Role, holding_role
 from audiofoundation.shards.index import index_key
 from audiofoundation.storage.keys import MANAGED_PREFIXES, shard_of_key
 from audiofoundation.storage.object_store import ListedObject, ObjectStore
@@ -50,13 +51,17 @@ class CollectorRules:
 
 @dataclass(slots=True)
 class Collected:
-    """What one pass found and did. Bytes and objects of everything under our prefixes, of orphans, and deleted."""
+    """What one pass found and did. Bytes and objects of everything under our prefixes, of orphans, and deleted.
+
+    `is_more`: it stopped for lack of time, and another pass would delete more.
+    """
 
     num_objects: int = 0
     num_bytes: int = 0
     orphans: list[str] = field(default_factory=list)
     num_orphan_bytes: int = 0
     deleted: list[str] = field(default_factory=list)
+    is_more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +73,29 @@ class Collector:
         store: what it looks through.
         rules: when an object goes.
         sleep: waits between deletions; tests need not.
+        delete_for_s: how long one pass deletes; what is left then is for the next.
     """
 
     engine: Engine
     store: ObjectStore
     rules: CollectorRules = CollectorRules()
     sleep: Callable[[float], None] = time.sleep
+    delete_for_s: float = 40.0
 
     def collect(self, *, is_applied: bool) -> Collected:
-        """Look through the store once. A dry run writes nothing, not even marks.
+        """Look through the store once. A dry run neither marks nor deletes.
 
         Raises:
-            Conflict: more than the allowed share of the bytes would go; nothing was deleted.
+            Conflict: a collector runs already, or more than the allowed share of the bytes would go; nothing was
+                deleted.
             StorageUnavailable: the store or the catalog does not answer.
         """
+        with holding_role(self.engine, "collector") as role:
+            return self._collect(role, is_applied=is_applied)
+
+    def _collect(self, role: Role, *, is_applied: bool) -> Collected:
         found, orphans = Collected(), list[ListedObject]()
-        for page in self._pages(found):
+        for page in self._pages(found, role):
             orphans += self._unnamed(page)
         found.orphans = [entry.key for entry in orphans]
         found.num_orphan_bytes = sum(entry.size_bytes for entry in orphans)
@@ -96,7 +108,12 @@ class Collector:
                 f"{len(going)} objects would be deleted, more than {self.rules.max_share:.0%} of the bytes: is this "
                 "the store that belongs to this catalog? Delete by hand if it is"
             )
+        stop_at = time.monotonic() + self.delete_for_s
         for entry in going:
+            if found.deleted and time.monotonic() >= stop_at:
+                found.is_more = True
+                break
+            role.renew()
             if self._unnamed([entry]):  # a job may have named it since the listing
                 self.store.delete(entry.key)
                 found.deleted.append(entry.key)
@@ -105,12 +122,13 @@ class Collector:
         self._unmark(found.deleted)
         return found
 
-    def _pages(self, found: Collected) -> Iterator[list[ListedObject]]:
+    def _pages(self, found: Collected, role: Role) -> Iterator[list[ListedObject]]:
         """Yield objects that are old enough, some hundred at a time, counting all."""
         oldest = time.time() - self.rules.min_age_s
         for prefix in MANAGED_PREFIXES:
             page: list[ListedObject] = []
             for entry in self.store.list_objects(prefix):
+                role.renew()
                 found.num_objects += 1
                 found.num_bytes += entry.size_bytes
                 if entry.modified_at <= oldest:
@@ -125,9 +143,10 @@ class Collector:
         """Return the objects that no row names and no job may still name."""
         keys = [_shard_key(entry.key) for entry in page]
         with read_session(self.engine) as session:
-            named = _pending_uploads(session, keys)
+            named = set[str | None]()
             for column, is_kept in _NAMING:
                 named.update(session.scalars(select(column).where(column.in_(keys), is_kept)))
+            named.update(_pending_uploads(session, [key for key in keys if key not in named]))
             owners = {key: _owner_of(key) for key in keys if key not in named}
             is_live = Job.subject_id.in_(sorted(set(owners.values()))) & Job.state.not_in(TERMINAL_STATES)
             live = set(session.scalars(select(Job.subject_id).where(is_live)))

@@ -21,6 +21,7 @@ class CollectOut(BaseModel):
     orphans: int = Field(description="Objects two days old that nothing names")
     orphan_bytes: int
     deleted: int
+    more: bool = Field(description="It stopped for lack of time; asking again deletes more")
     purges_resumed: int = Field(description="Takedowns whose deletions were given up and are tried again")
     orphan_keys: list[str] = Field(description="The first 1000 orphans")
 
@@ -42,6 +43,7 @@ def create_router(container: Container) -> APIRouter:
             orphans=len(found.orphans),
             orphan_bytes=found.num_orphan_bytes,
             deleted=len(found.deleted),
+            more=found.is_more,
             purges_resumed=num_resumed,
             orphan_keys=found.orphans[:_MAX_NAMED],
         )

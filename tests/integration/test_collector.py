@@ -1,18 +1,20 @@
 """Left-overs go on the second pass; what anything names, or may still name, stays."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from audiofoundation.catalog.engine import write_session
-from audiofoundation.catalog.tables import OrphanMark
+from audiofoundation.catalog.tables import Lease, OrphanMark
 from audiofoundation.errors import Conflict
 from audiofoundation.identifiers import DatasetId, Sha256, sha256_of
 from audiofoundation.ingestion.collector import Collector, CollectorRules
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.lease import claim_next
+from audiofoundation.jobs.role import holding_role
 from audiofoundation.storage.keys import raw_key, shard_key
 from audiofoundation.storage.object_store import ObjectStore
 from tests.data_plane import DataPlane, create_data_plane, data_plane_settings, tone
@@ -106,3 +108,34 @@ def test_nothing_goes_when_too_much_would(plane: DataPlane, collector: Collector
     with pytest.raises(Conflict, match="more than 5%"):
         careful.collect(is_applied=True)
     assert plane.store.exists("uploads/0")
+
+
+def test_only_one_collector_runs(plane: DataPlane, collector: Collector) -> None:
+    with (
+        holding_role(plane.queue.engine, "collector"),
+        pytest.raises(Conflict, match="already running"),
+    ):
+        collector.collect(is_applied=False)
+    assert collector.collect(is_applied=False).orphans == [], "the role was given back"
+    with write_session(plane.queue.engine) as session:
+        session.add(Lease(name="collector", owner="killed", lease_until=time.time() - 1.0))
+    assert collector.collect(is_applied=False).orphans == [], "a killed one keeps the role only for a while"
+
+
+def test_a_pass_that_runs_out_of_time_tells_so(plane: DataPlane, collector: Collector) -> None:
+    orphans = {"uploads/0", "uploads/1"}
+    for key in orphans:
+        plane.store.put_bytes(key, b"left over")
+    hurried = replace(collector, delete_for_s=0.0)
+    passes = [hurried.collect(is_applied=True) for _ in range(3)]
+    assert [(len(found.deleted), found.is_more) for found in passes] == [(0, False), (1, True), (1, False)]
+    assert not [key for key in orphans if plane.store.exists(key)]
+
+
+def test_only_what_nothing_else_names_is_looked_for_among_uploads(plane: DataPlane, collector: Collector) -> None:
+    plane.run_jobs()
+    asked: list[str] = []
+    event.listen(plane.queue.engine, "before_cursor_execute", lambda *args: asked.append(args[2]))
+    collector.collect(is_applied=False)
+    assert asked
+    assert not [statement for statement in asked if "FROM items" in statement]

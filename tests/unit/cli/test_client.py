@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from audiofoundation.cli import create_cli
 from audiofoundation.cli.client import PlatformClient, Upload, find_endpoint
 from audiofoundation.cli.output import CommandError
 
@@ -189,3 +191,21 @@ def test_patience_with_a_platform_that_never_starts_ends_in_its_words() -> None:
         pytest.raises(CommandError, match="there is no collection c"),
     ):
         client.get("/v1/x")
+
+
+def test_gc_goes_on_until_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AF_API_KEY", "k")
+    found = {"objects": 5, "bytes": 50, "orphans": 3, "orphan_bytes": 30, "orphan_keys": [], "purges_resumed": 0}
+    first, second = {**found, "deleted": 2, "more": True}, {**found, "orphans": 1, "deleted": 1, "more": False}
+    with platform((200, first), (200, second)) as server:
+        result = CliRunner().invoke(create_cli(), ["gc", "--apply", "--url", server.url])
+    assert result.exit_code == 0, result.output
+    assert len(server.requests) == 2
+    assert "3 orphans, 0.000 GB; 3 deleted" in result.output
+
+
+def test_a_request_may_be_given_less_or_more_time_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AF_API_KEY", "k")
+    for read_timeout_s, answer in ((30.0, {"n": 1}), (0.1, {"n": 2})):
+        with platform((200, {"n": 1}), (200, {"n": 2}), slow_s=0.4) as server, PlatformClient(server.url) as client:
+            assert client.post("/v1/x", read_timeout_s=read_timeout_s) == answer
