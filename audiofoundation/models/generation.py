@@ -30,7 +30,7 @@ class SamplingOptions:
     """
 
     temperature: float = 0.85
-    headroom_db: float = 6.0
+    headroom_db: float = 3.0
     history_level: int = 3
 
 
