@@ -58,15 +58,20 @@ def demo(
     if not recordings:
         raise CommandError(f"the demo needs the repository's recordings in {_RECORDINGS}; run it in a clone")
     out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    was_running = _read_ready(out / "platform" / "ready.json") is not None
     info = _ensure_platform(out / "platform")
     try:
         _say(f"platform at {info['url']}")
         run = _build(info, recordings, steps)
         answer = _stream(info, run["model"])
         _save(out, answer, run["model"])
-    finally:
-        if stop:
+    except BaseException:
+        if stop or not was_running:
             _stop(info)
+        raise
+    if stop:
+        _stop(info)
     _say(f"{out / 'continuation.wav'} and .png after {time.monotonic() - started:.0f} s")
     if not stop:
         _say(f"the platform stays at {info['url']} (documentation: {info['url']}/docs)")
@@ -89,14 +94,23 @@ def _ensure_platform(data_dir: Path) -> dict[str, Any]:
         process = subprocess.Popen(
             [*command, "--port", "0", "--grpc-port", "0"], stdout=log, stderr=log, start_new_session=True
         )
+    try:
+        return _wait_ready(process, ready)
+    except BaseException:
+        process.terminate()  # nobody would know of it
+        raise
+
+
+def _wait_ready(process: "subprocess.Popen[bytes]", ready: Path) -> dict[str, Any]:
+    log = ready.with_name("up.log")
     deadline = time.monotonic() + _READY_TIMEOUT_S
     while time.monotonic() < deadline:
         if (info := _read_ready(ready)) is not None:
             return info
         if process.poll() is not None:
-            raise CommandError(f"the platform ended while it started; see {data_dir / 'up.log'}")
+            raise CommandError(f"the platform ended while it started; see {log}")
         time.sleep(0.2)
-    raise CommandError(f"the platform was not ready in {_READY_TIMEOUT_S:.0f} s; see {data_dir / 'up.log'}")
+    raise CommandError(f"the platform was not ready in {_READY_TIMEOUT_S:.0f} s; see {log}")
 
 
 def _read_ready(path: Path) -> dict[str, Any] | None:

@@ -64,7 +64,7 @@ def sort_sources(arguments: Iterable[str]) -> Sources:
         elif path.is_file():
             (lists if list_suffix(path.name) else files).append(path)
         else:
-            raise CommandError(f"{argument!r} is no file, folder or http(s) address")
+            raise CommandError(f"{argument!r} is no file, folder, http(s) address or search (ytsearch5:rain)")
     return Sources(tuple(files), tuple(folders), tuple(lists), tuple(addresses))
 
 
