@@ -1,6 +1,5 @@
 # Everything a contributor types. `make` alone lists the targets.
 SHELL := /bin/bash
-MAKEFLAGS += --no-print-directory
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-fast lint types proto bench fmt
