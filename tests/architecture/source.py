@@ -1,5 +1,6 @@
 """The repository's own Python files."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -14,5 +15,6 @@ def python_files() -> list[Path]:
 
 
 def run(*argv: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
-    """Run a program in the repository's root."""
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+    """Run a program in the repository's root, as a user would: not as a part of the make that runs the tests."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
