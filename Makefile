@@ -33,9 +33,10 @@ demo: setup ## the whole path: ingest, preprocess, train a little, hear a contin
 up: setup ## run the platform on this machine until Ctrl-C
 	@$(BIN)/audiofoundation up
 
-# Many tests wait for servers, kills and leases: two at a time fill two cores. A file's tests stay together.
+# Many tests wait for servers, kills and leases: two at a time fill two cores. A file's tests stay together, and files
+# run in order: end-to-end files, the longest, have few tests and would otherwise come last.
 test: lint types ## lint, types and every test
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## the unit tier, under a minute
 	@$(BIN)/python -m pytest -q -m "not slow" tests/unit tests/architecture
