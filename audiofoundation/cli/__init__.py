@@ -2,6 +2,8 @@
 
 import sys
 from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -52,7 +54,17 @@ def create_cli() -> typer.Typer:
     return app
 
 
-def _root() -> None:
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"audiofoundation {version('audiofoundation')}")
+        raise typer.Exit
+
+
+def _root(
+    _is_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
     """Keeps `up` a word of its own even where it is the only command installed."""
 
 

@@ -6,7 +6,9 @@ from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.responses import RedirectResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -30,7 +32,8 @@ def create_app(
 ) -> FastAPI:
     """Return an application with request ids, metrics, key and body checks, health and one error shape.
 
-    Everything under `/v1/` needs an API key, whatever router adds it.
+    Everything under `/v1/` needs an API key, whatever router adds it. `/docs`, to which `/` leads, shows the routes
+    and tries them; its scripts come from this machine.
 
     Args:
         title: the service's name in the OpenAPI document.
@@ -40,7 +43,8 @@ def create_app(
     """
     health = health or Health()
     authenticator = Authenticator(settings.serving)
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
         title=title,
         version=version("audiofoundation"),
         lifespan=lifespan,
@@ -53,9 +57,14 @@ def create_app(
     app.state.listeners = Listeners()
     add_error_handlers(app)
     describe_security(app)
+    app.add_api_route("/", _to_docs, include_in_schema=False)
     app.include_router(create_health_router(health))
     app.include_router(create_metrics_router())
     return app
+
+
+async def _to_docs() -> RedirectResponse:
+    return RedirectResponse("docs")
 
 
 async def require_key(

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,12 @@ def test_help_lists_commands() -> None:
 
     assert done.returncode == 0
     assert {"up", "doctor"} <= set(done.stdout.split())
+
+
+def test_the_version_is_the_packages() -> None:
+    done = audiofoundation("--version")
+
+    assert (done.returncode, done.stdout) == (0, f"audiofoundation {version('audiofoundation')}\n")
 
 
 @pytest.mark.parametrize(

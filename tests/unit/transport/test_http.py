@@ -1,9 +1,10 @@
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
@@ -43,6 +44,17 @@ def test_every_failure_has_the_one_shape(address: str, method: str, path: str, s
     assert error["code"] == code
     assert len(error["message"]) > 10
     assert "secret detail" not in response.text
+
+
+def test_the_page_of_the_routes_needs_nothing_from_elsewhere(address: str) -> None:
+    page = httpx.get(address, follow_redirects=True)
+
+    assert page.url.path == "/docs"
+    links = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert any(link.endswith(".js") for link in links)
+    for link in links:
+        assert httpx.get(urljoin(str(page.url), link)).status_code == 200
+        assert urljoin(address, link).startswith(address)
 
 
 def test_a_field_that_is_wrong_is_named(address: str) -> None:
