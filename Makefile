@@ -57,4 +57,4 @@ proto: setup ## generate audiofoundation/api from proto/
 	@$(BIN)/python proto/generate.py
 
 bench: setup ## our figures and the peers', measured in one run
-	@for name in preprocess vocoder continue; do $(BIN)/python -W ignore -m benchmarks.$$name; done
+	@for name in preprocess vocoder continue; do $(BIN)/audiofoundation bench $$name; done

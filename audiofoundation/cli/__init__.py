@@ -23,6 +23,7 @@ _MODULES = (
     "generate",
     "dataset",
     "doctor",
+    "bench",
     "demo",
 )
 _HELP = """Ingest recordings, preprocess them, train models and continue audio, on one machine or many.
