@@ -42,7 +42,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout whose one benchmark takes no time."""
     folder = tmp_path / "benchmarks"
     folder.mkdir()
-    shutil.copy(ROOT / "benchmarks" / "report.py", folder)
+    for name in ("__init__.py", "report.py"):
+        shutil.copy(ROOT / "benchmarks" / name, folder)
     (folder / "continue.py").write_text(TINY)
     monkeypatch.setattr(bench, "CHECKOUT", tmp_path)
     return tmp_path
