@@ -171,6 +171,13 @@ class TelemetrySettings(_Block):
     is_json: bool = True
 
 
+class MetricsSettings(_Block):
+    """Ports of the workers' /metrics, on the address of `serving`; 0: none. The services have it on their own port."""
+
+    ingest_worker_port: int = Field(default=0, ge=0, le=65535)
+    preprocess_worker_port: int = Field(default=0, ge=0, le=65535)
+
+
 class Settings(BaseSettings):
     """All blocks. A service uses the ones it needs."""
 
@@ -186,3 +193,4 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     models: ModelSettings = ModelSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    metrics: MetricsSettings = MetricsSettings()

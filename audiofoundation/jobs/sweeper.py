@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from audiofoundation.catalog.engine import read_session, write_session
+from audiofoundation.catalog.forks import FORK_GATE
 from audiofoundation.catalog.tables import Job, Lease
 from audiofoundation.errors import ErrorCode, StorageUnavailable
 from audiofoundation.identifiers import JobId
@@ -200,7 +201,8 @@ def _republish(engine: Engine, publisher: Publisher, settings: JobSettings) -> i
         with write_session(engine) as session:
             _mark_published(session, [job_id for _, job_id in hints])
         num_sent = publish_hints(publisher, hints)
-        HINTS_REPUBLISHED.labels(name).inc(num_sent)
+        with FORK_GATE.session():
+            HINTS_REPUBLISHED.labels(name).inc(num_sent)
         num_published += num_sent
     return num_published
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 # Celery reads this when its worker is imported: SIGTERM then lets running jobs end for a minute.
 os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
 
+from billiard.process import current_process
 from celery import signals
 
 from audiofoundation.catalog.engine import create_catalog_engine
@@ -19,6 +20,7 @@ from audiofoundation.jobs.sweeper import SweeperThread
 from audiofoundation.settings import Settings
 from audiofoundation.telemetry import configure_logging
 from audiofoundation.telemetry.notify import notify_ready
+from audiofoundation.telemetry.worker_metrics import serve_worker_metrics
 
 _PARENT_CHECK_S = 1.0
 
@@ -29,14 +31,21 @@ def run_worker(
     queues: Sequence[str],
     handlers: Mapping[JobKind, HandlerSpec],
     concurrency: int,
+    metrics_port: int = 0,
 ) -> None:
     """Work on the queues until SIGTERM, or until the process that started this one is gone.
 
     Handlers run in forked children; what they hold must bear a fork (`ObjectStore` and the catalog's
-    engine do). The sweeper runs in this process.
+    engine do). The sweeper runs in this process, and so do metrics where a port is given.
+
+    Raises:
+        Conflict: the port of the metrics is taken.
     """
     configure_logging(settings.telemetry)
     _exit_with_parent()
+    if metrics_port:
+        folder = settings.data_dir / "work" / "metrics" / queues[0]
+        serve_worker_metrics(folder, host=settings.serving.host, port=metrics_port, place=_place_in_pool)
     app = create_celery_app(settings, queues=queues, handlers=handlers)
     signals.worker_process_init.connect(_child_of(os.getpid()), weak=False)
     signals.worker_ready.connect(lambda **_: notify_ready(), weak=False)
@@ -59,6 +68,11 @@ def run_worker(
     worker.pool.callbacks_propagate = app.connection_for_read().connection_errors
     worker.start()
     sweeper.stop()
+
+
+def _place_in_pool() -> str:
+    """Name the worker or a child's place in its pool; only when a child has ended does another get its place."""
+    return str(getattr(current_process(), "index", "worker"))
 
 
 def _exit_with_parent() -> None:

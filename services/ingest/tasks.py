@@ -27,6 +27,7 @@ def work(settings: Settings) -> None:
         queues=[QUEUE_OF[JobKind.INGEST_ITEM]],
         handlers=create_handlers(settings),
         concurrency=_CONCURRENCY,
+        metrics_port=settings.metrics.ingest_worker_port,
     )
 
 

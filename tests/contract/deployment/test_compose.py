@@ -13,7 +13,9 @@ import jsonschema
 import pytest
 import yaml
 
-from .paths import ROOT
+from audiofoundation.settings import MetricsSettings
+
+from .paths import ROOT, SERVICES
 
 COMPOSE = ROOT / "docker-compose.yml"
 SCHEMA = jsonschema.Draft201909Validator(
@@ -179,6 +181,21 @@ def test_only_the_gpu_profile_asks_for_a_gpu(compose: Compose, profile: str) -> 
     }
 
     assert asking == ({"train-supervisor-gpu"} if profile == "gpu" else set())
+
+
+def test_prometheus_scrapes_every_service_and_every_port_of_metrics_that_is_set(compose: Compose) -> None:
+    jobs = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())["scrape_configs"]
+    scraped = {(name, it["port"]) for job in jobs for it in job["dns_sd_configs"] for name in it["names"]}
+    workers = {
+        (name, int(service["environment"][setting]))
+        for name, service in compose["services"].items()
+        for setting in [f"AF_METRICS__{name.replace('-', '_').upper()}_PORT"]
+        if setting in service.get("environment", {})
+    }
+
+    assert len(workers) == len(MetricsSettings.model_fields)
+    assert scraped == workers | {(name, 8000) for name in SERVICES}
+    assert all("back" in compose["services"][name]["networks"] for name, _ in scraped)
 
 
 def test_secrets_file_is_private_fresh_and_never_overwritten(tmp_path: Path) -> None:

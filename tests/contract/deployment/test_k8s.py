@@ -11,6 +11,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from audiofoundation.settings import MetricsSettings
+
 from .kustomize import MERGE_KEYS, Object, build, pod_containers, pod_template
 from .paths import ROOT, SERVICES
 
@@ -18,6 +20,7 @@ OVERLAYS = ROOT / "k8s" / "overlays"
 KUBERNETES = ("1.30", "1.37")
 CUSTOM = {"keda.sh/v1alpha1"}  # needs KEDA's own definitions, which no schema here covers
 WORKERS = {"ingest-worker", "preprocess-worker", "train-supervisor"}
+KNOWN_SETTINGS = {f"AF_METRICS__{name.upper()}" for name in MetricsSettings.model_fields}
 
 
 @pytest.fixture(scope="module", params=["local", "production"])
@@ -193,6 +196,28 @@ def test_whoever_uses_the_stores_may_reach_them(objects: list[Object]) -> None:
     for name, it in workloads(objects).items():
         if name in {*SERVICES, *WORKERS, "migrate"}:
             assert is_selected(policy["spec"]["podSelector"], it), name
+
+
+def test_whatever_says_that_it_is_scraped_answers_and_may_be_reached(overlay: str, objects: list[Object]) -> None:
+    scraped = {
+        name: int(template["metadata"]["annotations"]["prometheus.io/port"])
+        for name, it in workloads(objects).items()
+        if (template := pod_template(it)) and "prometheus.io/scrape" in template["metadata"].get("annotations", {})
+    }
+    doors = [it["spec"] for name, it in of_kind(objects, "NetworkPolicy").items() if name.endswith("-metrics")]
+
+    assert scraped == {**dict.fromkeys(SERVICES, 8000), "ingest-worker": 9464, "preprocess-worker": 9464}
+    for name, port in scraped.items():
+        it = workloads(objects)[name]
+        (container,) = pod_containers(it)
+        assert port in {open_port["containerPort"] for open_port in container["ports"]}, name
+        if name in WORKERS:
+            setting = f"AF_METRICS__{name.replace('-', '_').upper()}_PORT"
+            assert {"name": setting, "value": str(port)} in container["env"], name
+            assert setting in KNOWN_SETTINGS
+        if overlay == "production":
+            (door,) = [door for door in doors if is_selected(door["podSelector"], it)]
+            assert door["ingress"][0]["ports"] == [{"port": port, "protocol": "TCP"}], name
 
 
 def test_a_disruption_budget_stands_only_where_there_are_replicas(objects: list[Object]) -> None:
