@@ -171,6 +171,12 @@ class TelemetrySettings(_Block):
     is_json: bool = True
 
 
+class CollectorSettings(_Block):
+    """The collector of left-over objects, which runs by itself in the ingest workers."""
+
+    interval_s: float = Field(default=24 * 3600.0, ge=0, description="between two passes; 0: only when asked")
+
+
 class MetricsSettings(_Block):
     """Ports of the workers' /metrics, on the address of `serving`; 0: none. The services have it on their own port."""
 
@@ -194,3 +200,4 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     metrics: MetricsSettings = MetricsSettings()
+    collector: CollectorSettings = CollectorSettings()

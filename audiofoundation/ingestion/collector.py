@@ -72,14 +72,14 @@ class Collector:
         engine: the catalog.
         store: what it looks through.
         rules: when an object goes.
-        sleep: waits between deletions; tests need not.
+        sleep: waits between deletions; tests need not, and what it raises ends the pass.
         delete_for_s: how long one pass deletes; what is left then is for the next.
     """
 
     engine: Engine
     store: ObjectStore
     rules: CollectorRules = CollectorRules()
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], object] = time.sleep
     delete_for_s: float = 40.0
 
     def collect(self, *, is_applied: bool) -> Collected:

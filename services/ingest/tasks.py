@@ -1,8 +1,10 @@
-"""The jobs of the ingest service and the worker that runs them."""
+"""The jobs of the ingest service and the worker that runs them, and the collector beside it."""
 
 from collections.abc import Mapping
 
 from audiofoundation.catalog.engine import create_catalog_engine
+from audiofoundation.ingestion.collector import Collector
+from audiofoundation.ingestion.collector_thread import collecting
 from audiofoundation.ingestion.expand_job import DiscoveryExpand
 from audiofoundation.ingestion.item_job import ItemIngest
 from audiofoundation.ingestion.leftovers import remove_leftovers
@@ -22,13 +24,18 @@ _CONCURRENCY = 2
 
 def work(settings: Settings) -> None:
     """Work until SIGTERM."""
-    run_worker(
-        settings,
-        queues=[QUEUE_OF[JobKind.INGEST_ITEM]],
-        handlers=create_handlers(settings),
-        concurrency=_CONCURRENCY,
-        metrics_port=settings.metrics.ingest_worker_port,
-    )
+    handlers = create_handlers(settings)
+    engine = create_catalog_engine(settings.catalog)
+    queue = JobQueue(engine, CeleryPublisher(settings.queue))
+    collector = Collector(engine, ObjectStore(settings.storage))
+    with collecting(queue, collector, interval_s=settings.collector.interval_s):
+        run_worker(
+            settings,
+            queues=[QUEUE_OF[JobKind.INGEST_ITEM]],
+            handlers=handlers,
+            concurrency=_CONCURRENCY,
+            metrics_port=settings.metrics.ingest_worker_port,
+        )
 
 
 def create_handlers(settings: Settings) -> Mapping[JobKind, HandlerSpec]:
