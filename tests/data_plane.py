@@ -163,6 +163,14 @@ def tone(path: Path, seconds: float, *, hz: float = 440.0) -> Path:
     return path
 
 
+def two_sided(path: Path, left: Path, right: Path, *, rate_hz: int = 24_000) -> Path:
+    """Write the beginnings of two mono recordings as left and right of a file at a rate that we give it."""
+    sides = [soundfile.read(side, dtype="float32")[0] for side in (left, right)]
+    num_samples = min(map(len, sides))
+    soundfile.write(path, np.stack([side[:num_samples] for side in sides], axis=1), rate_hz)
+    return path
+
+
 @dataclass(slots=True)
 class FileServer:
     """Serves bytes by path over loopback HTTP."""

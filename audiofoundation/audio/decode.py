@@ -17,7 +17,7 @@ import numpy as np
 
 from audiofoundation.audio.magic import HEAD_BYTES, Container, recognise
 from audiofoundation.audio.sandbox.client import ChildKilled, SandboxedStream
-from audiofoundation.audio.sandbox.protocol import DecodeRequest, StreamError, StreamInfo
+from audiofoundation.audio.sandbox.protocol import DecodeRequest, MaxChannels, StreamError, StreamInfo
 from audiofoundation.audio.waveform import Samples, Waveform
 from audiofoundation.errors import AudioTooLong, DecodeFailed, Overloaded, PayloadTooLarge
 
@@ -84,7 +84,7 @@ def decode(data: bytes, *, limits: DecodeLimits, target_rate_hz: int | None = No
         DeadlineExceeded, Overloaded: try again.
     """
     with _as_descriptor(data, limits) as source, _places:
-        return _retrying(source, limits, target_rate_hz, is_mono)
+        return _retrying(source, limits, target_rate_hz, 1 if is_mono else None)
 
 
 def decode_file(
@@ -92,7 +92,7 @@ def decode_file(
 ) -> Decoded:
     """As `decode`, for a file on disk, which is not read into this process."""
     with _open_file(path, limits) as source, _places:
-        return _retrying(source, limits, target_rate_hz, is_mono)
+        return _retrying(source, limits, target_rate_hz, 1 if is_mono else None)
 
 
 def decode_blocks(
@@ -100,16 +100,20 @@ def decode_blocks(
     *,
     limits: DecodeLimits,
     target_rate_hz: int | None = None,
-    is_mono: bool = False,
+    max_channels: MaxChannels = None,
     block_s: float = 10.0,
 ) -> "DecodedBlocks":
-    """Decode piece by piece with bounded memory; arguments and errors as `decode`.
+    """Decode piece by piece with bounded memory; other arguments and errors as `decode`.
+
+    Args:
+        max_channels: 1 gives the mean of the channels, 2 left and right of more than two (`mix_to_stereo`), None all.
+        block_s: length of a block.
 
     Returns:
         An iterator over waveforms of `block_s` seconds (the last is shorter). Errors may come midway.
     """
     opened = _open_file(source, limits) if isinstance(source, Path) else _as_descriptor(source, limits)
-    return DecodedBlocks(opened, limits, target_rate_hz, is_mono, block_s)
+    return DecodedBlocks(opened, limits, target_rate_hz, max_channels, block_s)
 
 
 class DecodedBlocks(Iterator[Waveform]):
@@ -120,18 +124,18 @@ class DecodedBlocks(Iterator[Waveform]):
         source: "contextlib.AbstractContextManager[_Source]",
         limits: DecodeLimits,
         target_rate_hz: int | None,
-        is_mono: bool,
+        max_channels: MaxChannels,
         block_s: float,
     ) -> None:
         self.info: AudioInfo | None = None
         self.damage: str | None = None
-        self._blocks = self._generate(source, limits, (target_rate_hz, is_mono), block_s)
+        self._blocks = self._generate(source, limits, (target_rate_hz, max_channels), block_s)
 
     def _generate(
         self,
         opening: "contextlib.AbstractContextManager[_Source]",
         limits: DecodeLimits,
-        form: tuple[int | None, bool],
+        form: tuple[int | None, MaxChannels],
         block_s: float,
     ) -> Iterator[Waveform]:
         with opening as source:
@@ -197,8 +201,8 @@ def _check_size(num_bytes: int, limits: DecodeLimits) -> None:
         raise PayloadTooLarge(f"The file has {num_bytes} bytes; at most {limits.max_bytes} are allowed.")
 
 
-def _retrying(source: _Source, limits: DecodeLimits, target_rate_hz: int | None, is_mono: bool) -> Decoded:
-    request = _request(source, limits, target_rate_hz, is_mono, decoded_bytes=limits.memory_bytes)
+def _retrying(source: _Source, limits: DecodeLimits, target_rate_hz: int | None, max_channels: MaxChannels) -> Decoded:
+    request = _request(source, limits, target_rate_hz, max_channels, decoded_bytes=limits.memory_bytes)
     for _ in range(_NUM_TRIES):
         try:
             return _decode_once(source, request, limits)
@@ -239,7 +243,12 @@ def _open_retrying(source: _Source, request: DecodeRequest, limits: DecodeLimits
 
 
 def _request(
-    source: _Source, limits: DecodeLimits, target_rate_hz: int | None, is_mono: bool, *, decoded_bytes: int
+    source: _Source,
+    limits: DecodeLimits,
+    target_rate_hz: int | None,
+    max_channels: MaxChannels,
+    *,
+    decoded_bytes: int,
 ) -> DecodeRequest:
     return DecodeRequest(
         demuxer=source.container.demuxer,
@@ -247,7 +256,7 @@ def _request(
         expansion_bytes=limits.max_expansion * source.num_bytes,
         decoded_bytes=decoded_bytes,
         target_rate_hz=target_rate_hz,
-        is_mono=is_mono,
+        max_channels=max_channels,
         cpu_s=max(1, math.ceil(limits.cpu_s)),
         memory_bytes=limits.memory_bytes,
     )

@@ -27,6 +27,8 @@ Examples:
   audiofoundation preprocess --collection mine --wait
 
   audiofoundation preprocess --collection mine --with-waveform --target-lufs -23 --wait
+
+  audiofoundation preprocess --collection mine --with-waveform --channels 2 --with-rhythm --wait
 """
 _POLL_S = 0.5
 # Reasons that belong to a recording; every other one is the platform's.
@@ -44,6 +46,8 @@ class PreprocessOrder:
     min_segment_s: float
     target_lufs: float | None
     include_waveform: bool
+    has_rhythm: bool
+    channels: int
 
 
 def register(app: typer.Typer) -> None:
@@ -61,13 +65,32 @@ def preprocess(
     with_waveform: Annotated[
         bool, typer.Option("--with-waveform", help="Keep the audio beside the mel, as vocoder training needs.")
     ] = False,
+    channels: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=2,
+            help="Channels of that audio: 2 keeps left and right apart and doubles its size. "
+            "The mel is the mono mix's either way.",
+        ),
+    ] = 1,
+    with_rhythm: Annotated[
+        bool,
+        typer.Option(
+            "--with-rhythm",
+            help="Measure tempo and harmonic ratio too, from the middle minute of a recording. That takes up to half "
+            "a second of CPU time for each: clips of up to a minute take four times as long, songs twice.",
+        ),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the dataset is ready.")] = False,
     is_json: JsonOption = False,
     url: UrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
     level = None if keep_level else target_lufs
-    order = PreprocessOrder(collection, preset, segment_s, min_segment_s, level, with_waveform)
+    order = PreprocessOrder(
+        collection, preset, segment_s, min_segment_s, level, with_waveform, has_rhythm=with_rhythm, channels=channels
+    )
     with PlatformClient(url, data_dir=data_dir) as client:
         if wait:
             wait_until_settled(client, collection)

@@ -113,9 +113,9 @@ def _to_info(sample: Sample, recording: RecordingLine) -> dict[str, object]:
 
 
 def _write_wav(path: Path, samples: Int16, sample_rate_hz: int) -> None:
-    """Write mono 16-bit samples as they are."""
+    """Write 16-bit samples [N] or [channels, N] as they are."""
     with path.open("wb") as file, wave.open(file, "wb") as sink:
-        sink.setnchannels(1)
+        sink.setnchannels(1 if samples.ndim == 1 else len(samples))
         sink.setsampwidth(2)
         sink.setframerate(sample_rate_hz)
-        sink.writeframes(samples.astype("<i2").tobytes())
+        sink.writeframes(samples.T.astype("<i2").tobytes())

@@ -97,7 +97,7 @@ def nonsilent_span(samples: Float32, *, top_db: float) -> slice:
 def _read(path: Path, rate_hz: int) -> tuple[Float32, str | None]:
     blocks: list[Float32] = []
     num_samples = 0
-    with decode_blocks(path, limits=_LIMITS, target_rate_hz=rate_hz, is_mono=True) as decoded:
+    with decode_blocks(path, limits=_LIMITS, target_rate_hz=rate_hz, max_channels=1) as decoded:
         for block in decoded:
             blocks.append(block.samples[0])
             num_samples += block.num_samples

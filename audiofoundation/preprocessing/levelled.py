@@ -1,4 +1,4 @@
-"""One recording as a dataset's segments see it: mono, at the preset's rate, levelled and trimmed, but whole."""
+"""One recording as a dataset's mels see it: mono, at the preset's rate, levelled and trimmed, but whole."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from audiofoundation.audio.waveform import mix_to_mono
 from audiofoundation.features.mel import Float32
 from audiofoundation.preprocessing.options import DatasetOptions
 from audiofoundation.preprocessing.recording import decode_to_spool
@@ -26,8 +27,8 @@ def read_levelled(path: Path, config: Mapping[str, Any], *, work_dir: Path) -> F
     """
     options = DatasetOptions.from_config(dict(config))
     with SampleSpool(work_dir) as spool:
-        levels = decode_to_spool(path, options.mel.sample_rate_hz, spool)
+        levels = decode_to_spool(path, options, spool)
         start, stop = (levels.first_sound, levels.last_sound) if options.is_trimmed else (0, spool.num_samples)
         gain = np.float32(levels.gain_to(options.target_lufs))
-        samples: Float32 = spool.read(start, stop) * gain
+        samples: Float32 = mix_to_mono(spool.read(start, stop))[0] * gain
     return samples

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter, sos2tf
 
 from audiofoundation.audio.loudness import gated_loudness, k_weighting
+from audiofoundation.audio.waveform import mix_to_mono
 
 Float32 = NDArray[np.float32]
 
@@ -20,11 +21,11 @@ _PEAK_DBFS = -1.0
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Measures of a recording.
+    """Measures of a recording, of its mono mix unless said otherwise.
 
     Attributes:
         loudness_lufs: integrated loudness (BS.1770-4); -inf for silence.
-        peak: largest absolute sample.
+        peak: largest absolute sample of any channel.
         first_sound: where sound begins, in samples; equal to `last_sound` when there is none.
         last_sound: one past its end.
     """
@@ -43,7 +44,7 @@ class Levels:
 
 
 class LevelMeter:
-    """Measures a mono recording that arrives in blocks."""
+    """Measures a recording that arrives in blocks."""
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
@@ -57,12 +58,13 @@ class LevelMeter:
         self._last = 0
 
     def push(self, samples: Float32) -> None:
-        """Take float32 samples [n]."""
+        """Take float32 samples [channels, n]."""
         if not samples.size:
             return
         self._peak = max(self._peak, float(samples.max()), -float(samples.min()))
-        self._loudness.push(samples)
-        whole = np.concatenate([self._rest, samples]) if self._rest.size else samples
+        mono = mix_to_mono(samples)[0]
+        self._loudness.push(mono)
+        whole = np.concatenate([self._rest, mono]) if self._rest.size else mono
         num_frames = whole.size // self._frame
         self._look(whole[: num_frames * self._frame].reshape(num_frames, self._frame))
         self._rest = whole[num_frames * self._frame :].copy()

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from audiofoundation.errors import InvalidRequest
 from audiofoundation.features.mel import MelConfig, get_preset
@@ -28,8 +28,10 @@ class DatasetOptions:
             either way).
         is_trimmed: whether silence at both ends of a recording is left out.
         include_waveform: whether samples carry int16 audio beside the mel, as vocoder training needs.
-        has_rhythm: whether tempo and harmonic ratio are among the descriptors; they take a second of CPU time
-            a recording.
+        has_rhythm: whether tempo and harmonic ratio are among the descriptors; they take up to half a second of CPU
+            time a recording.
+        channels: of the waveform. Mel, descriptors and loudness are the mono mix's either way. With 2, a mono
+            recording gives two equal channels, and one of more than two is mixed (`audio.waveform.mix_to_stereo`).
 
     Raises:
         InvalidRequest: a value is out of range.
@@ -43,6 +45,7 @@ class DatasetOptions:
     is_trimmed: bool = True
     include_waveform: bool = False
     has_rhythm: bool = False
+    channels: Literal[1, 2] = 1
 
     def __post_init__(self) -> None:
         get_preset(self.preset)
@@ -55,6 +58,14 @@ class DatasetOptions:
             raise InvalidRequest("min_segment_s must be positive and not above segment_s", param="min_segment_s")
         if self.target_lufs is not None and not _MIN_LUFS <= self.target_lufs <= _MAX_LUFS:
             raise InvalidRequest(f"target_lufs must lie between {_MIN_LUFS:g} and {_MAX_LUFS:g}", param="target_lufs")
+        if self.channels not in (1, 2):
+            raise InvalidRequest(f"channels is {self.channels}, it must be 1 or 2", param="channels")
+        if self.channels == 2 and not self.include_waveform:
+            raise InvalidRequest(
+                "the mel is always that of the mono mix, and channels=2 is about the waveform beside it: ask for the "
+                "waveform too (include_waveform, --with-waveform)",
+                param="channels",
+            )
 
     @property
     def mel(self) -> MelConfig:
@@ -73,13 +84,15 @@ class DatasetOptions:
     def bytes_per_s(self) -> float:
         """Bytes of a shard that one second of audio takes, headers aside."""
         mel_bytes = 2 * self.mel.num_bands * self.mel.frame_rate_hz
-        return mel_bytes + (2 * self.mel.sample_rate_hz if self.include_waveform else 0)
+        return mel_bytes + (2 * self.channels * self.mel.sample_rate_hz if self.include_waveform else 0)
 
     def to_config(self) -> dict[str, Any]:
         """Return the JSON object that the catalog keeps. What came later is left out where it is as before."""
         config = asdict(self)
         if not self.has_rhythm:
             del config["has_rhythm"]  # datasets keep the ids that they had
+        if self.channels == 1:
+            del config["channels"]
         return config
 
     @classmethod

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from audiofoundation.audio.decode import DecodeLimits, decode_blocks
 from audiofoundation.audio.quality import measure_quality
 from audiofoundation.audio.sandbox.client import ChildKilled
-from audiofoundation.audio.waveform import Waveform
+from audiofoundation.audio.waveform import Waveform, mix_to_mono
 from audiofoundation.errors import Overloaded
 from audiofoundation.features.descriptors import Descriptors, describe, describe_briefly
 from audiofoundation.identifiers import AssetId, ItemId, Sha256
@@ -18,7 +18,7 @@ from audiofoundation.preprocessing.levels import LevelMeter, Levels
 from audiofoundation.preprocessing.options import DatasetOptions
 from audiofoundation.preprocessing.segments import Segment, SegmentPlan, cut_segments
 from audiofoundation.preprocessing.spool import SampleSpool
-from audiofoundation.shards.sample import Sample, SampleMeta, sample_key
+from audiofoundation.shards.sample import Int16, Sample, SampleMeta, sample_key
 
 LIMITS = DecodeLimits(max_duration_s=4 * 3600.0, max_bytes=4 << 30, wall_s=700, cpu_s=600)
 _NUM_TRIES = 3
@@ -40,7 +40,7 @@ class RecordingToCut:
 def cut_recording(
     path: Path, recording: RecordingToCut, options: DatasetOptions, *, work_dir: Path
 ) -> Iterator[Sample]:
-    """Yield the samples of one recording: decoded, mono, at the preset's rate, levelled, trimmed, cut.
+    """Yield the samples of one recording: decoded, at the preset's rate, levelled, trimmed, cut.
 
     Args:
         path: the original bytes.
@@ -53,7 +53,7 @@ def cut_recording(
     """
     config = options.mel
     with SampleSpool(work_dir) as spool:
-        levels = decode_to_spool(path, config.sample_rate_hz, spool)
+        levels = decode_to_spool(path, options, spool)
         gain = levels.gain_to(options.target_lufs)
         start, stop = (levels.first_sound, levels.last_sound) if options.is_trimmed else (0, spool.num_samples)
         plan = SegmentPlan(config, options.segment_frames, options.min_frames, start, stop, gain)
@@ -66,20 +66,23 @@ def _rhythm(spool: SampleSpool, plan: SegmentPlan) -> Descriptors:
     """Describe up to a minute from the middle of the recording, tempo and harmonic ratio with it."""
     rate_hz = plan.config.sample_rate_hz
     spare = max(0, plan.stop - plan.start - _RHYTHM_S * rate_hz) // 2
-    return describe(spool.read(plan.start + spare, plan.stop - spare), rate_hz)
+    return describe(mix_to_mono(spool.read(plan.start + spare, plan.stop - spare))[0], rate_hz)
 
 
-def decode_to_spool(path: Path, rate_hz: int, spool: SampleSpool) -> Levels:
-    """Fill the spool with mono samples; a decoder that somebody killed is started again. Errors as `cut_recording`."""
+def decode_to_spool(path: Path, options: DatasetOptions, spool: SampleSpool) -> Levels:
+    """Fill the spool with at most the dataset's number of channels.
+
+    A decoder that somebody killed is started again. Errors as `cut_recording`.
+    """
+    rate_hz = options.mel.sample_rate_hz
     for _ in range(_NUM_TRIES):
         spool.clear()
         meter = LevelMeter(rate_hz)
         try:
-            with decode_blocks(path, limits=LIMITS, target_rate_hz=rate_hz, is_mono=True) as blocks:
+            with decode_blocks(path, limits=LIMITS, target_rate_hz=rate_hz, max_channels=options.channels) as blocks:
                 for block in blocks:
-                    samples = block.samples[0]
-                    spool.append(samples)
-                    meter.push(samples)
+                    spool.append(block.samples)
+                    meter.push(block.samples)
         except ChildKilled:
             continue
         return meter.finish()
@@ -110,6 +113,7 @@ def _to_sample(
         duration_s=num_samples / config.sample_rate_hz,
         num_samples=num_samples,
         sample_rate_hz=config.sample_rate_hz,
+        num_channels=options.channels,
         gain_db=float(20 * np.log10(gain)),
         loudness_lufs=levels.loudness_lufs if np.isfinite(levels.loudness_lufs) else None,
         mel_preset=config.name,
@@ -117,8 +121,15 @@ def _to_sample(
         quality=measure_quality(waveform, power_spectrum=power_spectrum),
         descriptors=descriptors.rounded(),
     )
-    stored = to_int16(segment.samples) if options.include_waveform else None
+    stored = _to_stored(segment, options) if options.include_waveform else None
     return Sample(sample_key(recording.item_id, segment.index), segment.mel_TF, meta, stored)
+
+
+def _to_stored(segment: Segment, options: DatasetOptions) -> Int16:
+    """Return the waveform as shards keep it: [N], or [2, N], of a mono recording twice the same."""
+    if options.channels == 1:
+        return to_int16(segment.samples)
+    return to_int16(np.broadcast_to(segment.channels, (options.channels, segment.samples.size)))
 
 
 def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:

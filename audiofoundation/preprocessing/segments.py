@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from audiofoundation.audio.waveform import mix_to_mono
 from audiofoundation.features.mel import Float32, MelConfig, band_energies, compress, pad_reflect
 from audiofoundation.preprocessing.spool import SampleSpool
 
@@ -22,12 +23,14 @@ class Segment:
     Attributes:
         index: number within the recording.
         start: first sample, counted from the recording's start at the preset's rate.
-        samples: float32 [T * hop].
-        mel_TF: float16 [T, F].
+        channels: float32 [channels, T * hop], as they were decoded.
+        samples: float32 [T * hop], their mono mix.
+        mel_TF: float16 [T, F], the mix's.
     """
 
     index: int
     start: int
+    channels: Float32
     samples: Float32
     mel_TF: NDArray[np.float16]
 
@@ -69,15 +72,16 @@ def cut_segments(spool: SampleSpool, plan: SegmentPlan) -> Iterator[Segment]:
     hop = plan.config.hop_length
     for index, (first, last) in enumerate(plan.ranges()):
         padded = _with_context(spool, plan, first, last)
-        energies = band_energies(padded, plan.config)[: last - first]
+        mono = mix_to_mono(padded)[0]
+        energies = band_energies(mono, plan.config)[: last - first]
         mel_TF = compress(energies, plan.config).astype(np.float16)
         offset = plan.config.padding
-        samples = padded[offset : offset + (last - first) * hop]
-        yield Segment(index, plan.start + first * hop, samples, mel_TF)
+        own = slice(offset, offset + (last - first) * hop)
+        yield Segment(index, plan.start + first * hop, padded[:, own], mono[own], mel_TF)
 
 
 def _with_context(spool: SampleSpool, plan: SegmentPlan, first: int, last: int) -> Float32:
-    """Return what frames [first, last) see, and the segment's own samples from `padding` on."""
+    """Return what frames [first, last) see of each channel, and the segment's own samples from `padding` on."""
     config = plan.config
     low = first * config.hop_length - config.padding
     high = max((last - 1) * config.hop_length + config.fft_size - config.padding, last * config.hop_length)
@@ -87,4 +91,4 @@ def _with_context(spool: SampleSpool, plan: SegmentPlan, first: int, last: int) 
         core = core * np.float32(plan.gain)
     if low >= 0 and high <= length:
         return core
-    return pad_reflect(core, max(0, -low), max(0, high - length))
+    return np.stack([pad_reflect(channel, max(0, -low), max(0, high - length)) for channel in core])

@@ -10,24 +10,28 @@ from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 
-# 64 MiB: eleven minutes at 24 kHz. A three-hour recording would take a gigabyte.
-MAX_SAMPLES_IN_MEMORY = 16 << 20
-_BYTES_PER_SAMPLE = 4
+# 64 MiB: eleven minutes of mono at 24 kHz. Three hours would take a gigabyte.
+MAX_VALUES_IN_MEMORY = 16 << 20
+_BYTES_PER_VALUE = 4
 
 
 class SampleSpool:
-    """Takes float32 samples in blocks and gives any range of them back.
+    """Takes blocks float32 [channels, n] and gives any range of them back.
 
     Args:
         directory: where the file lies when one is needed.
-        max_in_memory: samples kept in memory.
+        max_in_memory: samples kept in memory, all channels counted.
+
+    Attributes:
+        num_samples: per channel.
     """
 
-    def __init__(self, directory: Path, *, max_in_memory: int = MAX_SAMPLES_IN_MEMORY) -> None:
+    def __init__(self, directory: Path, *, max_in_memory: int = MAX_VALUES_IN_MEMORY) -> None:
         self._directory = directory
         self._max_in_memory = max_in_memory
         self._blocks: list[Float32] = []
         self._file: IO[bytes] | None = None
+        self._num_channels = 1
         self.num_samples = 0
 
     def __enter__(self) -> Self:
@@ -47,26 +51,27 @@ class SampleSpool:
             self._file = None
 
     def append(self, samples: Float32) -> None:
-        """Add a block [n]; it must not change afterwards."""
-        self.num_samples += samples.size
-        if self._file is not None:
-            self._file.write(np.ascontiguousarray(samples).data)
-            return
+        """Add a block, of as many channels as those before; it must not change afterwards."""
+        self._num_channels = samples.shape[0]
+        self.num_samples += samples.shape[1]
         self._blocks.append(samples)
-        if self.num_samples > self._max_in_memory:
+        if self._file is None and self.num_samples * self._num_channels > self._max_in_memory:
             self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 (closed by `clear`)
+        if self._file is not None:
             for block in self._blocks:
-                self._file.write(np.ascontiguousarray(block).data)
+                self._file.write(np.ascontiguousarray(block.T).data)
             self._blocks.clear()
 
     def read(self, start: int, stop: int) -> Float32:
-        """Return the samples [start, stop), which must exist. The array may share memory with the spool."""
+        """Return the samples [start, stop) of each channel, which must exist. The array may be the spool's own."""
         if not 0 <= start <= stop <= self.num_samples:
             raise ValueError(f"[{start}, {stop}) does not lie within {self.num_samples} samples")
         if self._file is not None:
-            self._file.seek(start * _BYTES_PER_SAMPLE)
-            data = self._file.read((stop - start) * _BYTES_PER_SAMPLE)
-            return np.frombuffer(data, np.float32)
+            step = self._num_channels * _BYTES_PER_VALUE
+            self._file.seek(start * step)
+            data = self._file.read((stop - start) * step)
+            return np.frombuffer(data, np.float32).reshape(-1, self._num_channels).T
         if len(self._blocks) != 1:
-            self._blocks = [np.concatenate(self._blocks)] if self._blocks else [np.zeros(0, np.float32)]
-        return self._blocks[0][start:stop]
+            none = np.zeros((self._num_channels, 0), np.float32)
+            self._blocks = [np.concatenate([none, *self._blocks], axis=1)]
+        return self._blocks[0][:, start:stop]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from audiofoundation.errors import ShardCorrupt
 from audiofoundation.shards.manifest import DatasetManifest, ShardRecord
-from audiofoundation.shards.sample import Sample, SampleMeta
+from audiofoundation.shards.sample import Int16, Sample, SampleMeta
 from audiofoundation.shards.writer import JSON_SUFFIX, MEL_SUFFIX, WAVE_SUFFIX
 from audiofoundation.storage.object_store import ObjectStore
 
@@ -88,10 +88,18 @@ def to_sample(key: str, members: Mapping[str, bytes], path: Path) -> Sample:
         meta = SampleMeta.model_validate_json(members[JSON_SUFFIX])
         mel_TF = _array(members[MEL_SUFFIX]).astype(np.float16, copy=False)
         wave = members.get(WAVE_SUFFIX)
-        waveform = None if wave is None else _array(wave).astype(np.int16, copy=False)
+        waveform = None if wave is None else _waveform(wave, meta.num_channels)
     except (KeyError, ValueError) as error:
         raise ShardCorrupt(f"the sample {key!r} of the shard {path.name} cannot be read: {error}") from error
     return Sample(key, mel_TF, meta, waveform)
+
+
+def _waveform(data: bytes, num_channels: int) -> Int16:
+    """Return int16 [N] or [channels, N]. Raises ValueError when it has another shape than its JSON says."""
+    found = _array(data).astype(np.int16, copy=False)
+    if found.shape[:-1] != (() if num_channels == 1 else (num_channels,)):
+        raise ValueError(f"its waveform has shape {found.shape}, its JSON says {num_channels} channels")
+    return found
 
 
 def _array(data: bytes) -> NDArray[np.generic]:

@@ -26,6 +26,7 @@ class SampleMeta(BaseModel):
         duration_s: length of the segment.
         num_samples: the same in samples at `sample_rate_hz`.
         sample_rate_hz: the preset's rate.
+        num_channels: of the waveform, where there is one; mel and measures are the mono mix's.
         gain_db: what the loudness normalisation added.
         loudness_lufs: integrated loudness of the whole recording before that; None for silence.
         mel_preset: the preset's name.
@@ -45,6 +46,7 @@ class SampleMeta(BaseModel):
     duration_s: float
     num_samples: int
     sample_rate_hz: int
+    num_channels: int = 1
     gain_db: float
     loudness_lufs: float | None
     mel_preset: str
@@ -61,13 +63,20 @@ class Sample:
         key: unique in the dataset, the same in every build of it.
         mel_TF: float16 [T, F], the preset's log-mel.
         meta: lineage and measures.
-        waveform: int16 [N] mono, or None when the dataset was made without.
+        waveform: int16 [N] mono or [2, N] stereo, as `meta.num_channels` says; None when the dataset was made without.
     """
 
     key: str
     mel_TF: Float16
     meta: SampleMeta
     waveform: Int16 | None = None
+
+    def mono(self) -> Int16 | None:
+        """Return the waveform's mono mix [N], whose mel `mel_TF` is; None when there is no waveform."""
+        if self.waveform is None or self.waveform.ndim == 1:
+            return self.waveform
+        mixed: Int16 = np.rint(self.waveform.mean(axis=0, dtype=np.float32)).astype(np.int16)
+        return mixed
 
 
 def sample_key(item_id: ItemId, segment_index: int) -> str:

@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Joined segments: frames, samples when there are any, and whose they are."""
+    """Joined segments: frames, samples (mono, as the frames are) when there are any, and whose they are."""
 
     group: str
     label: str
@@ -178,9 +178,9 @@ def _join(run: Sequence[Sample], config: MelConfig) -> _Stretch:
     """Return segments as one; the frame that a centred preset adds at each end is the next one's first."""
     counts = [min(len(sample.mel_TF), sample.meta.num_samples // config.hop_length) for sample in run]
     waves = [
-        sample.waveform[: count * config.hop_length]
+        mono[: count * config.hop_length]
         for sample, count in zip(run, counts, strict=True)
-        if sample.waveform is not None
+        if (mono := sample.mono()) is not None
     ]
     return _Stretch(
         group=run[0].meta.asset_sha256,

@@ -35,6 +35,7 @@ def create_router(container: Container) -> APIRouter:
             is_trimmed=body.trim_silence,
             include_waveform=body.include_waveform,
             has_rhythm=body.has_rhythm,
+            channels=body.channels,
         )
         with container.queue.unit_of_work() as unit:
             collection = get_collection(unit.session, body.collection)

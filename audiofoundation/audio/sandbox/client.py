@@ -171,7 +171,7 @@ def _check(info: StreamInfo, request: DecodeRequest) -> None:
         MIN_RATE_HZ <= info.sample_rate_hz <= MAX_RATE_HZ
         and 1 <= info.num_channels <= MAX_CHANNELS
         and info.out_rate_hz == (request.target_rate_hz or info.sample_rate_hz)
-        and info.out_channels == (1 if request.is_mono else info.num_channels)
+        and info.out_channels == min(info.num_channels, request.max_channels or info.num_channels)
     )
     if not is_plausible:
         raise _broken_protocol()

@@ -27,12 +27,13 @@ from audiofoundation.audio.sandbox.opening import (
     open_container,
 )
 from audiofoundation.audio.sandbox.protocol import DecodeRequest, StreamEnd, StreamError, StreamInfo
-from audiofoundation.audio.waveform import Samples, mix_to_mono
+from audiofoundation.audio.waveform import Samples, mix_to_mono, mix_to_stereo
 
 _BLOCK_VALUES = 1 << 16
 _LOUDEST = np.float32(1e6)  # 120 dB over full scale; the squares of 1e20, which a float file can hold, are infinite
 _MIN_MISSING_S, _MIN_MISSING_RATIO = 0.1, 0.01
 _FLUSH_BYTES = 1 << 18
+_GUESSED = {3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _MIN_BOMB_S = 60.0  # a file that decodes to less than this is no bomb, whatever its ratio
 
 
@@ -86,7 +87,7 @@ class _Decode:
 
     def _start(self, stream: "av.AudioStream", first: Samples, rate_hz: int) -> StreamingResampler:
         out_rate_hz = self._request.target_rate_hz or rate_hz
-        out_channels = 1 if self._request.is_mono else first.shape[0]
+        out_channels = min(first.shape[0], self._request.max_channels or first.shape[0])
         info = StreamInfo(
             container=FULL_NAMES.get(self._request.demuxer, self._request.demuxer),
             codec=stream.codec_context.codec.canonical_name,
@@ -105,6 +106,7 @@ class _Decode:
             if gathering is None:
                 check_layout(frame.sample_rate, frame.layout.nb_channels)
                 self._rate_hz = frame.sample_rate
+                self._channel_names = _names_of(frame.layout)
                 gathering = FrameGatherer(frame, _BLOCK_VALUES)
             if not gathering.add(frame):
                 self._damage = "the number of channels or the sample rate changes within the file"
@@ -170,8 +172,11 @@ class _Decode:
             self._damage = f"{decoded_s:.3f}{expected} s were decoded: {self._damage}."
 
     def _mix(self, samples: Samples) -> Samples:
-        if self._request.is_mono and samples.shape[0] > 1:
-            return mix_to_mono(samples)
+        match self._request.max_channels:
+            case 1:
+                return mix_to_mono(samples)
+            case 2:
+                return mix_to_stereo(samples, self._channel_names)
         return samples
 
     def _send(self, samples: Samples) -> None:
@@ -204,6 +209,13 @@ class _Decode:
             num_written = max(0, num_written - len(part))
 
 
+def _names_of(layout: "av.AudioLayout") -> list[str]:
+    """The channels' names; of a file that gives none, those that ffmpeg guesses from their number."""
+    if layout.channels[0].name == "NONE" and layout.nb_channels in _GUESSED:
+        layout = av.AudioLayout(_GUESSED[layout.nb_channels])
+    return [channel.name for channel in layout.channels]
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, av.error.InvalidDataError):
         return "the data is damaged or cut off"
@@ -232,7 +244,7 @@ def silent_wav() -> bytes:
 def warm_up() -> None:
     """Decode something harmless, so that children find every lazily loaded part in memory."""
     av.logging.set_level(None)
-    request = DecodeRequest("wav", 10.0, 1e9, 1 << 20, 16000, True, 10, 1 << 30)
+    request = DecodeRequest("wav", 10.0, 1e9, 1 << 20, 16000, 1, 10, 1 << 30)
     input_fd = os.memfd_create("warm-up")
     output_fd = os.memfd_create("warm-up")
     os.write(input_fd, silent_wav())

@@ -10,11 +10,13 @@ Pipe (child to caller): messages of one kind byte, a 32-bit little-endian length
 import json
 import struct
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 HEADER = struct.Struct("<cI")
 STATUS = struct.Struct("<i")
 MAX_JSON_BYTES = 4096
 MAX_SAMPLE_BYTES = 1 << 20
+MaxChannels = Literal[1, 2] | None
 
 INFO = b"I"  # JSON of StreamInfo, once, first
 SAMPLES = b"S"  # float32 little-endian, interleaved [n, channels]
@@ -27,7 +29,7 @@ class DecodeRequest:
     """What one child is to do and what it may use.
 
     `expansion_bytes` is the most that may come out, counted as 16-bit samples at the source's rate;
-    `decoded_bytes` bounds what is sent to the caller.
+    `decoded_bytes` bounds what is sent to the caller. More than `max_channels` are mixed to as many; None keeps all.
     """
 
     demuxer: str
@@ -35,7 +37,7 @@ class DecodeRequest:
     expansion_bytes: float
     decoded_bytes: int
     target_rate_hz: int | None
-    is_mono: bool
+    max_channels: MaxChannels
     cpu_s: int
     memory_bytes: int
 

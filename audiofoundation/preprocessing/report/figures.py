@@ -158,8 +158,8 @@ def _segment(part: "Figure", sample: Sample, config: MelConfig, *, has_wave: boo
     )
     mel.set(xlabel="seconds", ylabel="mel band")
     rows[0].set_title(f"{meta.item_id[-8:]} · from {meta.offset_s:.1f} s", loc="left")
-    if has_wave and sample.waveform is not None:
-        wave = sample.waveform.astype(np.float32) / np.float32(32768)
+    if has_wave and (mono := sample.mono()) is not None:
+        wave = mono.astype(np.float32) / np.float32(32768)
         low, high, seconds = _envelope(wave, meta.duration_s)
         rows[0].fill_between(seconds, low, high, color=_FILL, linewidth=0)
         rows[0].set(ylim=(-1, 1), yticks=[-1, 0, 1])

@@ -90,7 +90,7 @@ def _outcome(found: DatasetSurvey) -> str:
         "segments": f"{options.segment_s:g} s, the last at least {options.min_segment_s:g} s",
         "level": level,
         "silence at the ends": "left out" if options.is_trimmed else "kept",
-        "audio beside the mel": "yes" if options.include_waveform else "no",
+        "audio beside the mel": ("stereo" if options.channels == 2 else "mono") if options.include_waveform else "no",
         "speed": _speed(found),
     }
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in settings.items())

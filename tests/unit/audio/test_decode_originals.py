@@ -109,7 +109,7 @@ def test_blocks_join_to_the_whole(recordings: Path, limits: DecodeLimits) -> Non
     path = next(recordings.glob("*.flac"))
     whole = decode_file(path, limits=limits, target_rate_hz=16000, is_mono=True)
 
-    with decode_blocks(path, limits=limits, target_rate_hz=16000, is_mono=True, block_s=0.7) as stream:
+    with decode_blocks(path, limits=limits, target_rate_hz=16000, max_channels=1, block_s=0.7) as stream:
         blocks = list(stream)
 
     assert {block.num_samples for block in blocks[:-1]} == {11200}
@@ -159,3 +159,28 @@ def test_flac_behind_an_id3_tag_decodes(limits: DecodeLimits) -> None:
     decoded = decode(tag + encode(waveform, AudioFormat.FLAC), limits=limits)
 
     assert decoded.waveform.num_samples == 2400
+
+
+@pytest.mark.parametrize("name", ["six.flac", "six.wav"])  # the second does not name its channels
+def test_of_surround_sound_the_sides_stay_apart(name: str, tmp_path: Path, limits: DecodeLimits) -> None:
+    sides = np.random.default_rng(0).uniform(-0.5, 0.5, (6, 24_000)).astype(np.float32)  # FL FR FC LFE BL BR
+    soundfile.write(tmp_path / name, sides.T, 24_000, subtype="PCM_24")
+
+    with decode_blocks(tmp_path / name, limits=limits, max_channels=2) as stream:
+        blocks = list(stream)
+
+    assert stream.info is not None
+    assert stream.info.num_channels == 6
+    (found,) = blocks
+    middle = (sides[2] + sides[3]) / 2
+    expected = np.stack([sides[0] + sides[4] + middle, sides[1] + sides[5] + middle]) / 3
+    np.testing.assert_allclose(found.samples, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_channels", [1, 2])
+def test_at_most_two_channels_leaves_one_and_two_alone(num_channels: int, tmp_path: Path, limits: DecodeLimits) -> None:
+    sides = np.random.default_rng(0).uniform(-0.5, 0.5, (num_channels, 24_000)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", sides.T, 24_000, subtype="FLOAT")
+
+    with decode_blocks(tmp_path / "a.wav", limits=limits, max_channels=2) as stream:
+        np.testing.assert_array_equal(np.hstack([block.samples for block in stream]), sides)

@@ -16,7 +16,7 @@ def noise(seconds: float, *, level: float = 0.1, seed: int = 0) -> Float32:
 def measure(samples: Float32, block: int) -> Levels:
     meter = LevelMeter(RATE_HZ)
     for start in range(0, samples.size, block):
-        meter.push(samples[start : start + block])
+        meter.push(samples[None, start : start + block])
     return meter.finish()
 
 
@@ -47,6 +47,17 @@ def test_nothing_has_no_sound() -> None:
     levels = measure(np.zeros(0, np.float32), 10)
     assert levels == Levels(float("-inf"), 0.0, 0, 0)
     assert levels.gain_to(-23.0) == 1.0
+
+
+def test_channels_are_measured_as_their_mix_but_for_the_peak() -> None:
+    left, right = noise(1.0, level=0.2), noise(1.0, level=0.01, seed=1)
+    meter = LevelMeter(RATE_HZ)
+    meter.push(np.stack([left, right]))
+    found, mix = meter.finish(), measure((left + right) / np.float32(2), 10**6)
+
+    assert found.loudness_lufs == pytest.approx(mix.loudness_lufs, abs=1e-5)
+    assert (found.first_sound, found.last_sound) == (mix.first_sound, mix.last_sound)
+    assert found.peak == np.abs(left).max() > mix.peak
 
 
 def test_gain_reaches_the_target_unless_the_peak_forbids() -> None:

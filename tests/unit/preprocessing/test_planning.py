@@ -29,19 +29,40 @@ def test_the_same_options_are_the_same_dataset_and_others_another() -> None:
         DatasetOptions(target_lufs=None),
         DatasetOptions(is_trimmed=False),
         DatasetOptions(include_waveform=True),
+        DatasetOptions(include_waveform=True, channels=2),
+        DatasetOptions(has_rhythm=True),
     ]
     ids = {plain, dataset_id_of(CollectionId("col_2"), DatasetOptions())}
     ids |= {dataset_id_of(COLLECTION, options) for options in others}
-    assert len(ids) == 8
+    assert len(ids) == 10
+
+
+def test_options_that_came_later_leave_the_ids_of_datasets_as_they_were() -> None:
+    assert set(DatasetOptions().to_config()) == {
+        "preset",
+        "segment_s",
+        "min_segment_s",
+        "target_lufs",
+        "is_trimmed",
+        "include_waveform",
+    }
+
+
+def test_stereo_without_audio_is_refused_with_what_to_ask_for() -> None:
+    with pytest.raises(InvalidRequest, match=r"mono mix.*include_waveform, --with-waveform") as refused:
+        DatasetOptions(channels=2)
+    assert refused.value.param == "channels"
 
 
 def test_options_survive_the_catalog() -> None:
-    options = DatasetOptions(preset="hifigan22", segment_s=2.5, target_lufs=-20.0, include_waveform=True)
+    options = DatasetOptions(
+        preset="hifigan22", segment_s=2.5, target_lufs=-20.0, include_waveform=True, has_rhythm=True, channels=2
+    )
     assert DatasetOptions.from_config(options.to_config()) == options
 
 
 @pytest.mark.parametrize(
-    "kwargs", [{"segment_s": 0.01}, {"segment_s": 1e9}, {"min_segment_s": 4.0}, {"target_lufs": 3.0}]
+    "kwargs", [{"segment_s": 0.01}, {"segment_s": 1e9}, {"min_segment_s": 4.0}, {"target_lufs": 3.0}, {"channels": 3}]
 )
 def test_options_out_of_range_say_which(kwargs: dict[str, float]) -> None:
     with pytest.raises(InvalidRequest) as refused:
@@ -58,6 +79,8 @@ def test_three_second_segments_are_whole_hops() -> None:
     options = DatasetOptions()
     assert options.segment_frames == 281  # 281.25 hops of 256 samples at 24 kHz
     assert options.bytes_per_s == pytest.approx(18_750)
+    assert DatasetOptions(include_waveform=True).bytes_per_s == pytest.approx(18_750 + 48_000)
+    assert DatasetOptions(include_waveform=True, channels=2).bytes_per_s == pytest.approx(18_750 + 96_000)
 
 
 def test_overlapping_spans_count_once() -> None:

@@ -12,8 +12,9 @@ STREAMABLE = ("vocos24", "hifigan22", "bigvgan24")
 
 def spool_with(samples: Float32, folder: Path, max_in_memory: int) -> SampleSpool:
     spool = SampleSpool(folder, max_in_memory=max_in_memory)
-    for start in range(0, samples.size, 9_999):
-        spool.append(samples[start : start + 9_999])
+    channels = np.atleast_2d(samples)
+    for start in range(0, channels.shape[1], 9_999):
+        spool.append(channels[:, start : start + 9_999])
     return spool
 
 
@@ -54,6 +55,19 @@ def test_the_same_segments_come_from_memory_and_from_disk(samples: Float32, tmp_
     for one, other in pairs:
         np.testing.assert_array_equal(one.mel_TF, other.mel_TF)
         np.testing.assert_array_equal(one.samples, other.samples)
+
+
+@pytest.mark.parametrize("max_in_memory", [10**9, 1000])
+def test_two_channels_are_cut_where_their_mix_is(samples: Float32, max_in_memory: int, tmp_path: Path) -> None:
+    sides = np.stack([samples, np.roll(samples, 5000)])
+    with spool_with(sides, tmp_path, max_in_memory) as spool, spool_with(sides.mean(0), tmp_path, 10**9) as mixed:
+        assert spool.num_samples == samples.size
+        pairs = list(zip(cut(spool, "vocos24", gain=0.5), cut(mixed, "vocos24", gain=0.5), strict=True))
+    for one, mix in pairs:
+        assert one.start == mix.start
+        np.testing.assert_array_equal(one.channels, sides[:, one.start : one.start + one.samples.size] / 2)
+        np.testing.assert_array_equal(one.samples, mix.samples)
+        np.testing.assert_array_equal(one.mel_TF, mix.mel_TF)
 
 
 def test_whisper_segments_are_scaled_one_by_one(samples: Float32, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,43 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert_equal(found, expected)
     data = (tmp_path / "a.tar").read_bytes()
     assert summary == ShardSummary(len(data), sha256_of(data), 2, 2 * 10 * MEL.hop_length)
+
+
+def test_two_channels_are_written_and_read(tmp_path: Path) -> None:
+    plain = sample(0)
+    assert plain.waveform is not None
+    sides = np.stack([plain.waveform, -3 * (plain.waveform // 4)])
+    stereo = replace(plain, waveform=sides, meta=plain.meta.model_copy(update={"num_channels": 2}))
+    write(tmp_path / "a.tar", stereo)
+    (found,) = read_shard(tmp_path / "a.tar")
+    assert_equal(found, stereo)
+    mono = found.mono()
+    assert mono is not None
+    assert mono.dtype == np.int16
+    assert np.abs(mono - sides.astype(np.float64).mean(axis=0)).max() <= 0.5
+    np.testing.assert_array_equal(plain.mono(), plain.waveform)
+    assert sample(0, has_waveform=False).mono() is None
+
+
+def test_a_shard_from_before_there_were_channels_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.tar", sample(0))
+    data = (tmp_path / "a.tar").read_bytes()
+    name = b'"num_channels":1,'
+    assert data.count(name) == 1
+    (tmp_path / "a.tar").write_bytes(data.replace(name, b" " * len(name)))
+    (found,) = read_shard(tmp_path / "a.tar")
+    assert_equal(found, sample(0))
+
+
+@pytest.mark.parametrize("num_channels", [1, 2])
+def test_a_waveform_of_other_channels_than_its_json_says_is_told(num_channels: int, tmp_path: Path) -> None:
+    plain = sample(0)
+    assert plain.waveform is not None
+    wrong = plain.waveform if num_channels == 2 else np.stack([plain.waveform] * 2)
+    meta = plain.meta.model_copy(update={"num_channels": num_channels})
+    write(tmp_path / "a.tar", replace(plain, waveform=wrong, meta=meta))
+    with pytest.raises(ShardCorrupt, match=f"says {num_channels} channels"):
+        list(read_shard(tmp_path / "a.tar"))
 
 
 def test_the_same_samples_are_the_same_bytes(tmp_path: Path) -> None:

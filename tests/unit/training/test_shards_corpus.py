@@ -29,6 +29,20 @@ def test_segments_of_a_recording_become_one_stretch_whose_samples_are_exact(tmp_
     np.testing.assert_array_equal(corpus.wave, recording(NAME)[: len(corpus.wave)])
 
 
+def test_of_stereo_segments_the_mono_mix_is_learnt(tmp_path: Path) -> None:
+    def spread(sample: Sample) -> Sample:
+        assert sample.waveform is not None
+        sides = np.stack([sample.waveform // 2, sample.waveform - sample.waveform // 2]) * 2
+        meta = sample.meta.model_copy(update={"num_channels": 2})
+        return replace(sample, waveform=sides.clip(-32768, 32767).astype(np.int16), meta=meta)
+
+    mono = build_corpus(segments_of(NAME, ItemId("one")), PRESET, tmp_path / "mono")
+    stereo = build_corpus(map(spread, segments_of(NAME, ItemId("one"))), PRESET, tmp_path / "stereo")
+    assert stereo.recordings == mono.recordings
+    np.testing.assert_array_equal(stereo.wave, mono.wave)
+    np.testing.assert_array_equal(stereo.mel, mono.mel)
+
+
 def test_frames_away_from_a_joint_are_those_of_the_whole_recording(tmp_path: Path) -> None:
     corpus = build_corpus(segments_of(NAME, ItemId("one")), PRESET, tmp_path)
     assert corpus.wave is not None
