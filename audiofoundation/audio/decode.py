@@ -106,7 +106,8 @@ def decode_blocks(
     """Decode piece by piece with bounded memory; other arguments and errors as `decode`.
 
     Args:
-        max_channels: 1 gives the mean of the channels, 2 left and right of more than two (`mix_to_stereo`), None all.
+        max_channels: 1 gives the mean of the channels, 2 left and right of more than two (`mix_to_stereo`), None all,
+            0 no samples: what the file is and whether all of it decodes is known all the same.
         block_s: length of a block.
 
     Returns:

@@ -27,7 +27,7 @@ def verify_audio(path: Path, *, limits: DecodeLimits = LIMITS, excerpts: Excerpt
         DecodeFailed: it is not audio, or nothing in it decodes.
         AudioTooLong: it lasts longer than four hours, or expands too far.
     """
-    with decode_blocks(path, limits=limits, max_channels=1 if excerpts is None else None) as blocks:
+    with decode_blocks(path, limits=limits, max_channels=0 if excerpts is None else None) as blocks:
         for block in blocks:
             if excerpts is not None:
                 excerpts.add(block)

@@ -87,7 +87,7 @@ class SandboxedStream:
             kind, payload = self._read_message()
             if kind == protocol.SAMPLES:
                 left_bytes -= len(payload)
-                if left_bytes < 0 or len(payload) % (4 * info.out_channels):
+                if left_bytes < 0 or not info.out_channels or len(payload) % (4 * info.out_channels):
                     raise _broken_protocol()
                 yield np.frombuffer(payload, "<f4").reshape(-1, info.out_channels).T
             elif kind == protocol.DONE:
@@ -171,7 +171,7 @@ def _check(info: StreamInfo, request: DecodeRequest) -> None:
         MIN_RATE_HZ <= info.sample_rate_hz <= MAX_RATE_HZ
         and 1 <= info.num_channels <= MAX_CHANNELS
         and info.out_rate_hz == (request.target_rate_hz or info.sample_rate_hz)
-        and info.out_channels == min(info.num_channels, request.max_channels or info.num_channels)
+        and info.out_channels == request.channels_of(info.num_channels)
     )
     if not is_plausible:
         raise _broken_protocol()

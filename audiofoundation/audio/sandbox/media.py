@@ -76,28 +76,33 @@ class _Decode:
             if first is None:
                 raise MediaRefused("undecodable", self._damage or "it holds no audio samples")
             rate_hz = self._rate_hz
-            resampler = self._start(stream, first, rate_hz)
-            self._send(resampler.push(self._mix(first)))
-            for block in blocks:
-                self._send(resampler.push(self._mix(block)))
-            self._send(resampler.push(self._mix(first[:, :0]), is_last=True))
+            self._head = protocol.pack(protocol.INFO, self._info(stream, first, rate_hz))
+            if self._request.max_channels == 0:
+                for _ in blocks:  # each is counted and checked as it comes
+                    pass
+            else:
+                self._send_all(first, blocks, rate_hz)
             self._note_missing(declared_s, rate_hz)
         end = StreamEnd(self._num_source, self._damage)
         self._flush(protocol.pack(protocol.DONE, end))
 
-    def _start(self, stream: "av.AudioStream", first: Samples, rate_hz: int) -> StreamingResampler:
-        out_rate_hz = self._request.target_rate_hz or rate_hz
-        out_channels = min(first.shape[0], self._request.max_channels or first.shape[0])
-        info = StreamInfo(
+    def _info(self, stream: "av.AudioStream", first: Samples, rate_hz: int) -> StreamInfo:
+        return StreamInfo(
             container=FULL_NAMES.get(self._request.demuxer, self._request.demuxer),
             codec=stream.codec_context.codec.canonical_name,
             sample_rate_hz=rate_hz,
             num_channels=first.shape[0],
-            out_rate_hz=out_rate_hz,
-            out_channels=out_channels,
+            out_rate_hz=self._request.target_rate_hz or rate_hz,
+            out_channels=self._request.channels_of(first.shape[0]),
         )
-        self._head = protocol.pack(protocol.INFO, info)
-        return StreamingResampler(rate_hz, out_rate_hz, out_channels)
+
+    def _send_all(self, first: Samples, blocks: Iterator[Samples], rate_hz: int) -> None:
+        out_rate_hz = self._request.target_rate_hz or rate_hz
+        resampler = StreamingResampler(rate_hz, out_rate_hz, self._request.channels_of(first.shape[0]))
+        self._send(resampler.push(self._mix(first)))
+        for block in blocks:
+            self._send(resampler.push(self._mix(block)))
+        self._send(resampler.push(self._mix(first[:, :0]), is_last=True))
 
     def _blocks(self, container: "av.container.InputContainer", stream: "av.AudioStream") -> Iterator[Samples]:
         """Blocks [channels, n] of about `_BLOCK_VALUES` values, counted and bounded."""

@@ -16,7 +16,7 @@ HEADER = struct.Struct("<cI")
 STATUS = struct.Struct("<i")
 MAX_JSON_BYTES = 4096
 MAX_SAMPLE_BYTES = 1 << 20
-MaxChannels = Literal[1, 2] | None
+MaxChannels = Literal[0, 1, 2] | None
 
 INFO = b"I"  # JSON of StreamInfo, once, first
 SAMPLES = b"S"  # float32 little-endian, interleaved [n, channels]
@@ -29,7 +29,8 @@ class DecodeRequest:
     """What one child is to do and what it may use.
 
     `expansion_bytes` is the most that may come out, counted as 16-bit samples at the source's rate;
-    `decoded_bytes` bounds what is sent to the caller. More than `max_channels` are mixed to as many; None keeps all.
+    `decoded_bytes` bounds what is sent to the caller. More than `max_channels` are mixed to as many; None keeps
+    all, 0 sends no samples at all.
     """
 
     demuxer: str
@@ -40,6 +41,10 @@ class DecodeRequest:
     max_channels: MaxChannels
     cpu_s: int
     memory_bytes: int
+
+    def channels_of(self, num_channels: int) -> int:
+        """How many channels are sent of a source with `num_channels`."""
+        return num_channels if self.max_channels is None else min(num_channels, self.max_channels)
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()

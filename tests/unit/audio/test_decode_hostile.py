@@ -316,3 +316,12 @@ def test_caller_believes_nothing_that_a_child_says(
 
     with pytest.raises(DecodeFailed, match="no sensible answer"):
         decode(media.silent_wav(), limits=limits)
+
+
+def test_caller_takes_no_samples_where_it_wants_none(limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = protocol.pack(protocol.INFO, protocol.StreamInfo("wav", "pcm", 24000, 1, 24000, 0))
+    answers = io.BytesIO(info + protocol.HEADER.pack(protocol.SAMPLES, 4) + bytes(4))
+    monkeypatch.setattr(client.SandboxedStream, "_read_exactly", lambda _, length: bytearray(answers.read(length)))
+
+    with pytest.raises(DecodeFailed, match="no sensible answer"):
+        next(decode_blocks(media.silent_wav(), limits=limits, max_channels=0))

@@ -67,6 +67,15 @@ def test_truncated_file_says_how_much_is_missing(name: str, originals: Path, lim
     assert "of 7.030 s" in decoded.damage
 
 
+def test_without_samples_as_much_is_known(recordings: Path, originals: Path, limits: DecodeLimits) -> None:
+    for path in (next(recordings.glob("*.mp3")), originals / "librivox_p001.flac", originals / "truncated.flac"):
+        decoded = decode_file(path, limits=limits)
+
+        with decode_blocks(path, limits=limits, max_channels=0) as blocks:
+            assert list(blocks) == []
+            assert (blocks.info, blocks.damage) == (decoded.info, decoded.damage)
+
+
 def test_whole_files_report_no_damage(recordings: Path, limits: DecodeLimits) -> None:
     files = sorted(path for path in recordings.iterdir() if path.suffix != ".jsonl")
 

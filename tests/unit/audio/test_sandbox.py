@@ -168,9 +168,10 @@ def test_child_that_is_always_killed_gives_a_retryable_error(
         return child
 
     monkeypatch.setattr(client, "fork_child", fork_and_kill)
+    more_than_a_pipe_holds = encode(Waveform(np.zeros((1, 24000 * 60), np.float32), 24000), AudioFormat.FLAC)
 
     with pytest.raises(Overloaded) as overloaded:
-        decode(TONE, limits=limits)
+        decode(more_than_a_pipe_holds, limits=limits)
     assert overloaded.value.retryable
 
 
