@@ -11,7 +11,7 @@ _HELP = """Look for objects in the store that nothing names any more.
 
 Without --apply it only looks. With --apply it marks what it finds, and deletes what was marked a day ago or more and
 still is named by nothing: at most 1000 a minute, and nothing at all if that were more than 5 % of the bytes. Only
-objects older than two days count. The platform does the same by itself once a day (AF_COLLECTOR__INTERVAL_S).
+objects older than two days count. With AF_COLLECTOR__INTERVAL_S=86400 (seconds) the platform does the same by itself.
 
 Example:
 
