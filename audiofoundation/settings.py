@@ -7,7 +7,7 @@ Every field comes from the environment: prefix `AF_`, double underscore for nest
 import os
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -130,6 +130,16 @@ class ProbeSettings(_Block):
     max_clipped_ratio: float = 0.05
     max_silence_ratio: float = 0.9
     max_noise_floor_dbfs: float = -20.0
+    allowed_labels: Annotated[tuple[Literal["speech", "music", "other"], ...], NoDecode] = Field(
+        default=(), description="what a recording may sound like to the bundled classifier; anything when empty"
+    )
+
+    @field_validator("allowed_labels", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
 
 
 class ServingSettings(_Block):
@@ -172,9 +182,12 @@ class TelemetrySettings(_Block):
 
 
 class CollectorSettings(_Block):
-    """The collector of left-over objects, which runs by itself in the ingest workers."""
+    """The collector of left-over objects, which can run by itself in the ingest workers.
 
-    interval_s: float = Field(default=24 * 3600.0, ge=0, description="between two passes; 0: only when asked")
+    It does not by default: on a catalog restored from a backup, what is newer than the backup is named by nothing.
+    """
+
+    interval_s: float = Field(default=0.0, ge=0, description="between two passes; 0: only when asked")
 
 
 class MetricsSettings(_Block):

@@ -1,4 +1,4 @@
-"""`audiofoundation probe-report`: what the probes of a collection measured, as a page or a picture."""
+"""`audiofoundation probe-report`: what the probes of a collection measured and heard, as a page or a picture."""
 
 import base64
 import html
@@ -14,9 +14,10 @@ from audiofoundation.cli.output import CommandError, JsonOption, print_json, pri
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_HELP = """Show what the probes of a collection measured, and how many recordings each threshold keeps.
+_HELP = """Show what the probes of a collection measured and heard, and how many recordings each threshold keeps.
 
-The thresholds are the platform's settings AF_PROBE__… of today: see what a change would keep before making it.
+The thresholds and the labels that pass are the platform's settings AF_PROBE__… of today: see what a change would
+keep before making it.
 
 Example:
 
@@ -64,16 +65,24 @@ def probe_report(
 def summary_of(report: dict[str, Any]) -> str:
     """One line on the whole."""
     stages = ", ".join(f"{count} by {stage}" for stage, count in sorted(report["stages"].items())) or "none"
+    labels = ", ".join(f"{count} {label}" for label, count in _label_counts(report).items())
     return (
-        f"{report['probed']} recordings probed ({stages}); today's thresholds keep {report['kept_now']}; "
-        f"{report['range_bytes'] / 1e6:.1f} MB were fetched for ranges."
+        f"{report['probed']} recordings probed ({stages}); {f'heard: {labels}; ' if labels else ''}"
+        f"today's thresholds keep {report['kept_now']}; {report['range_bytes'] / 1e6:.1f} MB were fetched for ranges."
     )
+
+
+def _label_counts(report: dict[str, Any]) -> dict[str, int]:
+    """Recordings per label, those without one last; nothing when none has one."""
+    counts: dict[str, int] = report["labels"]["counts"]
+    unlabelled = report["labels"]["unlabelled"]
+    return {**counts, "without a label": unlabelled} if counts and unlabelled else counts
 
 
 def to_page(report: dict[str, Any], picture: bytes) -> str:
     """Return a page that needs nothing beside it."""
     judged = [measure for measure in report["measures"] if measure["threshold_name"]]
-    rows = "".join(_row(measure, report["probed"]) for measure in judged)
+    rows = "".join(_row(measure, report["probed"]) for measure in judged) + _label_row(report)
     return _PAGE.format(
         title=html.escape(f"Probes of {report['collection']}"),
         summary=html.escape(summary_of(report)),
@@ -83,29 +92,37 @@ def to_page(report: dict[str, Any], picture: bytes) -> str:
 
 
 def _row(measure: dict[str, Any], num_probed: int) -> str:
-    share = measure["num_kept"] / num_probed if num_probed else 1.0
-    cells = (
-        measure["name"],
-        f"AF_PROBE__{measure['threshold_name'].upper()}",
-        f"{measure['threshold']:g} {measure['unit']}",
-        str(measure["num_kept"]),
-        f"{share:.1%}",
-    )
+    bound = f"{measure['threshold']:g} {measure['unit']}"
+    return _cells(measure["name"], measure["threshold_name"], bound, measure["num_kept"], num_probed)
+
+
+def _label_row(report: dict[str, Any]) -> str:
+    labels = report["labels"]
+    allowed = ", ".join(labels["allowed"]) or "all"
+    return _cells("label", "allowed_labels", allowed, labels["num_kept"], report["probed"])
+
+
+def _cells(name: str, setting: str, bound: str, num_kept: int, num_probed: int) -> str:
+    share = num_kept / num_probed if num_probed else 1.0
+    cells = (name, f"AF_PROBE__{setting.upper()}", bound, str(num_kept), f"{share:.1%}")
     return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
 def draw(report: dict[str, Any]) -> bytes:
-    """Return a PNG with one histogram per measure; what its threshold refuses is drawn in another colour."""
+    """Return a PNG with one histogram per measure and the labels; what is refused is drawn in another colour."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise CommandError("pictures need matplotlib: install audiofoundation[preprocess]") from error
     measures = report["measures"]
-    num_rows = -(-len(measures) // _COLUMNS)
+    num_rows = -(-(len(measures) + 1) // _COLUMNS)
     figure = Figure(figsize=(11, 2.4 * num_rows), layout="constrained")
-    axes = figure.subplots(num_rows, _COLUMNS, squeeze=False).flat
+    axes = list(figure.subplots(num_rows, _COLUMNS, squeeze=False).flat)
     for axis, measure in zip(axes, measures, strict=False):
         _draw_measure(axis, measure, report["probed"])
+    _draw_labels(axes[len(measures)], report)
+    for axis in axes[len(measures) + 1 :]:
+        axis.set_axis_off()
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     return file.getvalue()
@@ -130,8 +147,23 @@ def _draw_measure(axis: "Axes", measure: dict[str, Any], num_probed: int) -> Non
         title += f" keeps {measure['num_kept']} of {num_probed}"
         if edges[0] <= threshold <= edges[-1]:
             axis.axvline(threshold, color="black", linewidth=1, linestyle="--")
+    _describe(axis, title, measure["unit"] or "share")
+
+
+def _draw_labels(axis: "Axes", report: dict[str, Any]) -> None:
+    counts, labels = _label_counts(report), report["labels"]
+    allowed = labels["allowed"]
+    is_refused = [bool(allowed) and name in labels["counts"] and name not in allowed for name in counts]
+    axis.bar(list(counts), list(counts.values()), color=[_REFUSED if refused else _KEPT for refused in is_refused])
+    title = "label"
+    if allowed:
+        title += f"   {' or '.join(allowed)} keeps {labels['num_kept']} of {report['probed']}"
+    _describe(axis, title, "what it sounds like")
+
+
+def _describe(axis: "Axes", title: str, unit: str) -> None:
     axis.set_title(title, fontsize=10, loc="left")
-    axis.set_xlabel(measure["unit"] or "share", fontsize=8)
+    axis.set_xlabel(unit, fontsize=8)
     axis.set_ylabel("recordings", fontsize=8)
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)

@@ -22,6 +22,7 @@ from audiofoundation.ingestion.job_directory import job_directory
 from audiofoundation.ingestion.planner import Planner
 from audiofoundation.ingestion.policy import UNLIMITED, Policy, PolicyScope, policy_for
 from audiofoundation.ingestion.probe import RangeReader, Stage, Verdict, judge, probe_ranges, write_verdict
+from audiofoundation.ingestion.probe_labels import Labeller
 from audiofoundation.ingestion.source import SourceKind
 from audiofoundation.ingestion.states import OUR_CLASSES, PENDING_STATES, ItemRefused, ItemState, RefusalClass
 from audiofoundation.ingestion.takedown import discard_if_taken_down, require_welcome
@@ -91,6 +92,7 @@ class ItemIngest:
         work_dir: directories of running jobs; a dead attempt's is removed by the next one.
         jobs: how long a lease is extended while bytes arrive.
         probe: what recordings must be like.
+        labeller: says what recordings sound like; nobody does when None.
         open_youtube: makes the way to YouTube by an identity; yt-dlp's own when None.
     """
 
@@ -100,6 +102,7 @@ class ItemIngest:
     work_dir: Path
     jobs: JobSettings
     probe: ProbeSettings = field(default_factory=ProbeSettings)
+    labeller: Labeller | None = None
     open_youtube: "Callable[[EgressIdentity], YoutubeSource] | None" = None
 
     def __call__(self, claim: Claim) -> Effect:
@@ -178,7 +181,8 @@ class ItemIngest:
         excerpts = Excerpts()
         audio = verify_audio(fetched.path, excerpts=excerpts)
         size_bytes = fetched.path.stat().st_size
-        self._check(item, judge(excerpts.waveforms, self.probe, stage=Stage.WHOLE, num_bytes=size_bytes))
+        verdict = judge(excerpts.waveforms, self.probe, stage=Stage.WHOLE, num_bytes=size_bytes, labeller=self.labeller)
+        self._check(item, verdict)
         return audio
 
     def _is_probed(self, item: ItemToIngest) -> bool:
@@ -186,7 +190,7 @@ class ItemIngest:
 
     def _probe_ranges(self, item: ItemToIngest, read: RangeReader) -> bool:
         """Judge ranges of what is to be fetched; return whether they told. Raises ItemRefused."""
-        verdict = probe_ranges(read, self.probe) if self._is_probed(item) else None
+        verdict = probe_ranges(read, self.probe, self.labeller) if self._is_probed(item) else None
         if verdict is not None:
             self._check(item, verdict)
         return verdict is not None

@@ -5,7 +5,7 @@ is hardly longer than the ranges), the whole file is judged once it is here. The
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -18,6 +18,7 @@ from audiofoundation.audio.magic import HEAD_BYTES, recognise
 from audiofoundation.audio.waveform import Waveform
 from audiofoundation.catalog.tables import Probe
 from audiofoundation.errors import AudioTooLong, DecodeFailed, Overloaded
+from audiofoundation.ingestion.probe_labels import Labeller, SoundLabel
 from audiofoundation.ingestion.states import ItemRefused, RefusalClass
 from audiofoundation.settings import ProbeSettings
 
@@ -47,12 +48,14 @@ class Verdict:
         stage: what was judged.
         num_bytes: how much was fetched for it.
         measures: of the excerpts.
+        label: what they sound like; None when nobody listened.
         refusals: thresholds that the recording fails, each with its sentence; none when it is kept.
     """
 
     stage: Stage
     num_bytes: int
     measures: Fidelity
+    label: SoundLabel | None
     refusals: Mapping[RefusalClass, str]
 
     def check(self) -> None:
@@ -61,12 +64,13 @@ class Verdict:
             raise ItemRefused(refusal, sentence)
 
 
-def probe_ranges(read: RangeReader, settings: ProbeSettings) -> Verdict | None:
+def probe_ranges(read: RangeReader, settings: ProbeSettings, labeller: Labeller | None = None) -> Verdict | None:
     """Judge a remote file by a few short ranges; None where they do not tell.
 
     Args:
         read: returns up to `n` bytes from an offset, and the file's size; no bytes or no size where it cannot.
         settings: how much to read, and the thresholds.
+        labeller: says what it sounds like; nobody does when None.
     """
     head, size = read(0, max(settings.range_bytes, HEAD_BYTES))
     if not head or size is None or size < 2 * settings.num_ranges * settings.range_bytes:
@@ -85,17 +89,28 @@ def probe_ranges(read: RangeReader, settings: ProbeSettings) -> Verdict | None:
     excerpts = [excerpt for part in parts if (excerpt := _decoded(part)) is not None]
     excerpts = [excerpt for excerpt in excerpts if _form(excerpt) == _form(excerpts[0])]
     num_bytes = sum(len(part) for part in parts) - _HEAD_BYTES * (len(parts) - 1)
-    return judge(excerpts, settings, stage=Stage.RANGES, num_bytes=num_bytes) if excerpts else None
+    if not excerpts:
+        return None
+    return judge(excerpts, settings, stage=Stage.RANGES, num_bytes=num_bytes, labeller=labeller)
 
 
-def judge(excerpts: Iterable[Waveform], settings: ProbeSettings, *, stage: Stage, num_bytes: int) -> Verdict:
-    """Measure excerpts and compare them with the thresholds.
+def judge(
+    excerpts: Sequence[Waveform],
+    settings: ProbeSettings,
+    *,
+    stage: Stage,
+    num_bytes: int,
+    labeller: Labeller | None = None,
+) -> Verdict:
+    """Measure excerpts and compare them with the thresholds. Silence gets no label.
 
     Raises:
         ValueError: there is no sample, or the excerpts differ in form.
     """
-    measures = measure_fidelity(list(excerpts))
-    return Verdict(stage, num_bytes, measures, _refusals(measures, settings))
+    measures = measure_fidelity(excerpts)
+    is_silent = measures.silence_ratio > settings.max_silence_ratio
+    label = None if labeller is None or is_silent else labeller(excerpts)
+    return Verdict(stage, num_bytes, measures, label, _refusals(measures, label, settings))
 
 
 def write_verdict(session: Session, item_id: str, verdict: Verdict, settings: ProbeSettings) -> None:
@@ -105,7 +120,7 @@ def write_verdict(session: Session, item_id: str, verdict: Verdict, settings: Pr
         "decision": "refused" if verdict.refusals else "kept",
         "reason": "; ".join(verdict.refusals.values()),
         "num_bytes": verdict.num_bytes,
-        "measurements": asdict(verdict.measures),
+        "measurements": {**asdict(verdict.measures), **(verdict.label.measurements() if verdict.label else {})},
         "thresholds": thresholds(settings),
         "probed_at": time.time(),
     }
@@ -114,12 +129,13 @@ def write_verdict(session: Session, item_id: str, verdict: Verdict, settings: Pr
     session.execute(inserting.on_conflict_do_update(index_elements=[Probe.item_id], set_=values))
 
 
-def thresholds(settings: ProbeSettings) -> dict[str, float]:
-    """Return the bounds by the setting's name."""
-    return {name: float(value) for name, value in settings.model_dump().items() if name.startswith(("min_", "max_"))}
+def thresholds(settings: ProbeSettings) -> dict[str, object]:
+    """Return the bounds and the labels that pass by the setting's name."""
+    bounds = {name: float(value) for name, value in settings.model_dump().items() if name.startswith(("min_", "max_"))}
+    return {**bounds, "allowed_labels": list(settings.allowed_labels)}
 
 
-def _refusals(found: Fidelity, settings: ProbeSettings) -> dict[RefusalClass, str]:
+def _refusals(found: Fidelity, label: SoundLabel | None, settings: ProbeSettings) -> dict[RefusalClass, str]:
     """The thresholds that are failed. Silence comes first: nothing else is to be said of it."""
     refusals: dict[RefusalClass, str] = {}
     if found.silence_ratio > settings.max_silence_ratio:
@@ -147,6 +163,11 @@ def _refusals(found: Fidelity, settings: ProbeSettings) -> dict[RefusalClass, st
     if found.noise_floor_dbfs > settings.max_noise_floor_dbfs:
         refusals[RefusalClass.NOISY] = (
             f"its noise floor is {found.noise_floor_dbfs:.0f} dBFS, over {settings.max_noise_floor_dbfs:g} dBFS"
+        )
+    if label is not None and settings.allowed_labels and label.name not in settings.allowed_labels:
+        refusals[RefusalClass.WRONG_LABEL] = (
+            f"it sounds like {label.name} ({label.probabilities[label.name]:.0%}), "
+            f"and AF_PROBE__ALLOWED_LABELS takes only {' or '.join(settings.allowed_labels)}"
         )
     return refusals
 

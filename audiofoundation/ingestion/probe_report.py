@@ -1,7 +1,7 @@
-"""A collection's probes as histograms: what would be kept at the thresholds of today."""
+"""A collection's probes as histograms and counts: what would be kept at the thresholds and labels of today."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,23 @@ class MeasureHistogram:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelCounts:
+    """What the recordings of a collection sound like.
+
+    Attributes:
+        counts: recordings per label, the commonest first.
+        num_unlabelled: recordings without one: silent, or probed where there was no classifier.
+        allowed: labels that pass; every one when empty.
+        num_kept: recordings that this alone keeps, those without a label included.
+    """
+
+    counts: Mapping[str, int]
+    num_unlabelled: int
+    allowed: tuple[str, ...]
+    num_kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeReport:
     """What the probes of a collection found.
 
@@ -59,9 +76,10 @@ class ProbeReport:
         num_probed: recordings that were judged.
         decisions: how many were kept and refused, at the thresholds of their time.
         stages: how many were judged by ranges and as a whole.
-        num_kept_now: how many all thresholds of today would keep.
+        num_kept_now: how many all thresholds and labels of today would keep.
         num_bytes: fetched for the probes by ranges.
         measures: one histogram each.
+        labels: what the recordings sound like.
     """
 
     num_probed: int
@@ -70,11 +88,13 @@ class ProbeReport:
     num_kept_now: int
     num_bytes: int
     measures: tuple[MeasureHistogram, ...]
+    labels: LabelCounts
 
 
 def probe_report(session: Session, collection_id: str, settings: ProbeSettings) -> ProbeReport:
     """Read every probe of a collection once."""
     values: list[list[float]] = []
+    labels: list[str | None] = []
     decisions: Counter[str] = Counter()
     stages: Counter[str] = Counter()
     num_bytes = 0
@@ -86,6 +106,7 @@ def probe_report(session: Session, collection_id: str, settings: ProbeSettings) 
     )
     for measurements, decision, stage, size in rows:
         values.append([float(measurements[name]) for name, *_ in _MEASURES])
+        labels.append(measurements.get("label"))
         decisions[decision] += 1
         stages[stage] += 1
         num_bytes += size if stage == "ranges" else 0
@@ -96,8 +117,20 @@ def probe_report(session: Session, collection_id: str, settings: ProbeSettings) 
     measures = tuple(
         _histogram(table[:, column], kept[:, column], column, settings) for column in range(table.shape[1])
     )
-    num_kept_now = int(kept.all(axis=1).sum())
-    return ProbeReport(len(table), decisions, stages, num_kept_now, num_bytes, measures)
+    is_allowed = np.array([_is_allowed(label, settings) for label in labels], dtype=bool)
+    num_kept_now = int((kept.all(axis=1) & is_allowed).sum())
+    counted = _counted(labels, int(is_allowed.sum()), settings)
+    return ProbeReport(len(table), decisions, stages, num_kept_now, num_bytes, measures, counted)
+
+
+def _is_allowed(label: str | None, settings: ProbeSettings) -> bool:
+    return label is None or not settings.allowed_labels or label in settings.allowed_labels
+
+
+def _counted(labels: Sequence[str | None], num_kept: int, settings: ProbeSettings) -> LabelCounts:
+    counts = Counter(label for label in labels if label is not None)
+    ordered = dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+    return LabelCounts(ordered, labels.count(None), settings.allowed_labels, num_kept)
 
 
 def _is_kept(values: NDArray[np.float64], threshold: str | None, settings: ProbeSettings) -> NDArray[np.bool_]:

@@ -41,6 +41,7 @@ class RefusalClass(StrEnum):
     CLIPPED = "clipped"
     SILENT = "silent"
     NOISY = "noisy"
+    WRONG_LABEL = "wrong_label"
 
 
 _STATE_OF = {

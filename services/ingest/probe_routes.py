@@ -19,14 +19,22 @@ class MeasureOut(BaseModel):
     num_kept: int = Field(description="Recordings that this threshold alone keeps")
 
 
+class LabelsOut(BaseModel):
+    counts: dict[str, int] = Field(description="Recordings per label: `speech`, `music`, `other`")
+    unlabelled: int = Field(description="Silent, or probed where there was no classifier")
+    allowed: list[str] = Field(description="AF_PROBE__ALLOWED_LABELS; every label passes when empty")
+    num_kept: int = Field(description="Recordings that this alone keeps; those without a label pass")
+
+
 class ProbeReportOut(BaseModel):
     collection: str
     probed: int
     decisions: dict[str, int] = Field(description="`kept` and `refused`, at the thresholds of their time")
     stages: dict[str, int] = Field(description="Judged by short `ranges` before the download, or as a `whole` after it")
-    kept_now: int = Field(description="How many all thresholds of today keep")
+    kept_now: int = Field(description="How many all thresholds and labels of today keep")
     range_bytes: int = Field(description="Bytes fetched for the probes by ranges")
     measures: list[MeasureOut]
+    labels: LabelsOut
 
 
 def add_probe_routes(router: APIRouter, container: Container) -> None:
@@ -45,4 +53,10 @@ def add_probe_routes(router: APIRouter, container: Container) -> None:
                 kept_now=report.num_kept_now,
                 range_bytes=report.num_bytes,
                 measures=[MeasureOut.model_validate(measure, from_attributes=True) for measure in report.measures],
+                labels=LabelsOut(
+                    counts=dict(report.labels.counts),
+                    unlabelled=report.labels.num_unlabelled,
+                    allowed=list(report.labels.allowed),
+                    num_kept=report.labels.num_kept,
+                ),
             )

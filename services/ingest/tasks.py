@@ -9,6 +9,7 @@ from audiofoundation.ingestion.expand_job import DiscoveryExpand
 from audiofoundation.ingestion.item_job import ItemIngest
 from audiofoundation.ingestion.leftovers import remove_leftovers
 from audiofoundation.ingestion.policy_record import record_policy
+from audiofoundation.ingestion.probe_labels import open_labeller
 from audiofoundation.ingestion.purge_job import Purge
 from audiofoundation.jobs.celery_app import CeleryPublisher
 from audiofoundation.jobs.kinds import QUEUE_OF, JobKind
@@ -18,12 +19,14 @@ from audiofoundation.jobs.worker import run_worker
 from audiofoundation.settings import Settings
 from audiofoundation.shards.retired import drop_retired
 from audiofoundation.storage.object_store import ObjectStore
+from audiofoundation.telemetry import configure_logging
 
 _CONCURRENCY = 2
 
 
 def work(settings: Settings) -> None:
     """Work until SIGTERM."""
+    configure_logging(settings.telemetry)  # also for what is said while the handlers are made
     handlers = create_handlers(settings)
     engine = create_catalog_engine(settings.catalog)
     queue = JobQueue(engine, CeleryPublisher(settings.queue))
@@ -60,6 +63,7 @@ def create_handlers(settings: Settings) -> Mapping[JobKind, HandlerSpec]:
         jobs=settings.jobs,
         work_dir=work_dir,
         probe=settings.probe,
+        labeller=open_labeller(settings.models.pretrained_dir, settings.probe),
     )
     purge = Purge(engine, store, settings.data_dir)
     # What was taken down goes first; what is still to be found comes before the million items that were.
