@@ -64,6 +64,11 @@ def probe_report(
 
 def summary_of(report: dict[str, Any]) -> str:
     """One line on the whole."""
+    if not report["probed"]:
+        return (
+            "No recording was probed: probes judge what the policy judges, that is what is crawled, and local files "
+            "only with `ingest --policy`."
+        )
     stages = ", ".join(f"{count} by {stage}" for stage, count in sorted(report["stages"].items())) or "none"
     labels = ", ".join(f"{count} {label}" for label, count in _label_counts(report).items())
     return (
@@ -103,8 +108,8 @@ def _label_row(report: dict[str, Any]) -> str:
 
 
 def _cells(name: str, setting: str, bound: str, num_kept: int, num_probed: int) -> str:
-    share = num_kept / num_probed if num_probed else 1.0
-    cells = (name, f"AF_PROBE__{setting.upper()}", bound, str(num_kept), f"{share:.1%}")
+    share = f"{num_kept / num_probed:.1%}" if num_probed else "–"
+    cells = (name, f"AF_PROBE__{setting.upper()}", bound, str(num_kept), share)
     return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
 
 

@@ -17,6 +17,8 @@ from audiofoundation.models.layers import pack_for_decoding
 from audiofoundation.models.registry import KINDS, ModelKind, create_model, kind_of
 
 _MAX_BYTES = 8 << 30
+_MAX_SETTING = 1 << 14  # no width or length comes near it
+_REPEATS = frozenset({"num_layers", "head_blocks"})  # each has tensors of its own
 
 
 class ModelHeader(BaseModel):
@@ -114,18 +116,21 @@ def load_model(path: Path, *, sha256: Sha256 | None = None) -> LoadedModel:
         sha256: the hash the file must have, verified before it is opened.
 
     Raises:
-        CheckpointInvalid: the hash, the header or the weights do not fit.
+        CheckpointInvalid: the file's size, its hash, its header or its weights do not fit.
         MelMismatch: it was made for a mel preset that has changed since.
     """
+    if path.stat().st_size > _MAX_BYTES:
+        raise CheckpointInvalid(f"{path.name} is larger than a model file may be ({_MAX_BYTES >> 30} GiB)")
     with path.open("rb") as stream:
         actual = sha256_of_stream(stream)
     if sha256 is not None and actual != sha256:
         raise CheckpointInvalid(f"{path.name} has SHA-256 {actual[:16]}…, not {sha256[:16]}… as recorded")
     header = read_header(path)
     get_preset(header.preset).require(header.mel_fingerprint, what=f"model {header.name}")
-    module = create_model(header.kind, header.config)
     try:
         with safe_open(path, "pt") as file:
+            _check_shapes({key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}, header)  # noqa: SIM118
+            module = create_model(header.kind, header.config)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         module.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
@@ -134,3 +139,20 @@ def load_model(path: Path, *, sha256: Sha256 | None = None) -> LoadedModel:
         raise CheckpointInvalid(f"{path.name} holds weights that are not finite")
     pack_for_decoding(module)
     return LoadedModel(module.eval().requires_grad_(False), header, actual)
+
+
+def _check_shapes(stored: dict[str, tuple[int, ...]], header: ModelHeader) -> None:
+    """Compare the file's tensors with the configuration's before any memory is taken for either.
+
+    Raises:
+        CheckpointInvalid: they differ, or a setting is beyond reason.
+    """
+    for name, value in header.config.items():
+        if isinstance(value, int) and value > (len(stored) if name in _REPEATS else _MAX_SETTING):
+            raise CheckpointInvalid(f"the weights of {header.name} do not fit its configuration: see {name}")
+    with torch.device("meta"):
+        skeleton = create_model(header.kind, header.config)
+    wanted = {key: tuple(value.shape) for key, value in skeleton.state_dict().items()}
+    if wanted != stored:
+        names = sorted(name for name in wanted.keys() | stored.keys() if wanted.get(name) != stored.get(name))
+        raise CheckpointInvalid(f"the weights of {header.name} do not fit its configuration: see {names[0]}")

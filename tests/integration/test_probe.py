@@ -15,7 +15,7 @@ from sqlalchemy import Engine, func, select
 
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.catalog.tables import Asset, EgressLane, Item, Job, Probe
-from audiofoundation.cli.probe_report import draw, to_page
+from audiofoundation.cli.probe_report import draw, summary_of, to_page
 from audiofoundation.ingestion.youtube import YoutubeSource
 from audiofoundation.settings import EgressIdentity, FetchSettings, ProbeSettings
 from audiofoundation.storage.object_store import ObjectStore
@@ -231,3 +231,4 @@ def test_a_report_on_nothing_is_still_one(plane: DataPlane) -> None:
     report: dict[str, Any] = plane.get("/v1/collections/clips/probe-report")
     assert (report["probed"], report["kept_now"], report["stages"]) == (0, 0, {})
     assert draw(report).startswith(b"\x89PNG")
+    assert summary_of(report).startswith("No recording was probed")
