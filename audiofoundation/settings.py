@@ -191,8 +191,9 @@ class CollectorSettings(_Block):
 
 
 class MetricsSettings(_Block):
-    """Ports of the workers' /metrics, on the address of `serving`; 0: none. The services have it on their own port."""
+    """Where the workers' /metrics are, without a key; port 0: nowhere. The services have it on their own port."""
 
+    host: str = "127.0.0.1"
     ingest_worker_port: int = Field(default=0, ge=0, le=65535)
     preprocess_worker_port: int = Field(default=0, ge=0, le=65535)
 

@@ -33,7 +33,7 @@ from audiofoundation.settings import EgressIdentity, FetchSettings, JobSettings,
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
-from audiofoundation.telemetry.metrics import AUDIO_SECONDS, BYTES_FETCHED
+from audiofoundation.telemetry.metrics import AUDIO_SECONDS, BYTES_FETCHED, count
 
 if TYPE_CHECKING:
     from audiofoundation.ingestion.youtube import YoutubeSource
@@ -113,11 +113,11 @@ class ItemIngest:
         try:
             with job_directory(self.work_dir, claim) as directory:
                 fetched = self._fetch(item, directory, claim)
-                BYTES_FETCHED.labels(item.kind).inc(fetched.path.stat().st_size)
+                count(BYTES_FETCHED, item.kind, amount=fetched.path.stat().st_size)
                 failpoint(Failpoint.INGEST_FETCHED)
                 self._require_welcome(fetched.sha256)
                 audio = self._verify(item, fetched)
-                AUDIO_SECONDS.labels(claim.kind).inc(audio.info.duration_s)
+                count(AUDIO_SECONDS, claim.kind, amount=audio.info.duration_s)
                 item.policy.check_duration(audio.info.duration_s)
                 check_complete(audio, advertised_s=fetched.provenance.advertised_s)
                 failpoint(Failpoint.INGEST_VERIFIED)

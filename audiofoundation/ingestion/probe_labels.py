@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
@@ -11,8 +12,10 @@ from audiofoundation.audio.resample import resample
 from audiofoundation.audio.waveform import Waveform
 from audiofoundation.errors import CheckpointInvalid, MelMismatch
 from audiofoundation.features.mel import Float32, log_mel
-from audiofoundation.models.classifier_numpy import NumpyClassifier, load_classifier
 from audiofoundation.settings import ProbeSettings
+
+if TYPE_CHECKING:
+    from audiofoundation.models.classifier_numpy import NumpyClassifier
 
 _MODEL = "classifier-tiny"
 _TRAINING_LUFS = -23.0
@@ -45,23 +48,33 @@ Labeller = Callable[[Sequence[Waveform]], SoundLabel]
 
 
 def open_labeller(pretrained_dir: Path, settings: ProbeSettings) -> Labeller | None:
-    """Load the classifier of a worker's probes; None where there is none, which is said in the log, or no probe."""
+    """Load the classifier of a worker's probes; None where nothing is probed, or no label is asked for and none can be
+    given, which is said in the log.
+
+    Raises:
+        CheckpointInvalid, MelMismatch: only some labels pass, and nothing can tell them.
+    """
     if not settings.is_enabled:
         return None
     try:
-        model = load_classifier(pretrained_dir / _MODEL / "model.safetensors")
+        model = _load(pretrained_dir / _MODEL / "model.safetensors")
     except (CheckpointInvalid, MelMismatch) as error:
-        _log.warning(
-            "probe_has_no_classifier",
-            reason=error.message,
-            consequence="recordings get no label, and AF_PROBE__ALLOWED_LABELS refuses none",
-            allowed_labels=list(settings.allowed_labels),
-        )
+        if settings.allowed_labels:
+            raise
+        _log.warning("probe_has_no_classifier", reason=error.message, consequence="recordings get no label")
         return None
     return lambda excerpts: hear(excerpts, model)
 
 
-def hear(excerpts: Sequence[Waveform], model: NumpyClassifier) -> SoundLabel:
+def _load(path: Path) -> "NumpyClassifier":
+    try:
+        from audiofoundation.models.classifier_numpy import load_classifier
+    except ImportError as error:
+        raise CheckpointInvalid(f"{path} needs safetensors to be read: install audiofoundation[ingest]") from error
+    return load_classifier(path)
+
+
+def hear(excerpts: Sequence[Waveform], model: "NumpyClassifier") -> SoundLabel:
     """Label a recording by its excerpts: the mean over windows that are spread evenly over all of them.
 
     The level is brought to that of the training data for all excerpts together, as preprocessing does.

@@ -1,5 +1,6 @@
 """Running one job: claim, work under a heartbeat, commit or fail."""
 
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from audiofoundation.jobs.owner import current_owner
 from audiofoundation.jobs.queue import JobQueue, UnitOfWork
 from audiofoundation.settings import JobSettings
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
-from audiofoundation.telemetry.metrics import JOB_SECONDS, JOBS_ATTEMPTED
+from audiofoundation.telemetry.metrics import JOB_SECONDS, JOBS_ATTEMPTED, count, observe
 
 _RATE_LIMIT_DELAY_S = 60.0
 _MISROUTED_DELAY_S = 30.0
@@ -78,14 +79,16 @@ def run_claim(queue: JobQueue, claim: Claim, handlers: Mapping[JobKind, HandlerS
         lease.release(queue.engine, claim, delay_s=_MISROUTED_DELAY_S)
         return
     ids = structlog.contextvars.bound_contextvars(job_id=claim.job_id, job_kind=claim.kind.value, attempt=claim.attempt)
-    with ids, JOB_SECONDS.labels(claim.kind).time(), heartbeat(queue.engine, claim, settings):
+    started = time.monotonic()
+    with ids, heartbeat(queue.engine, claim, settings):
         try:
             outcome = _run_held(queue, claim, spec, settings)
         except (LeaseLost, StorageUnavailable) as refusal:
             # Nothing was written: the sweeper returns the job once its lease has run out.
             _log.warning("job_outcome_not_recorded", error=refusal.message)
             outcome = "lost"
-    JOBS_ATTEMPTED.labels(claim.kind, outcome).inc()
+    observe(JOB_SECONDS, claim.kind, value=time.monotonic() - started)
+    count(JOBS_ATTEMPTED, claim.kind, outcome)
 
 
 def _claim_any(engine: Engine, kinds: Iterable[JobKind], settings: JobSettings) -> Claim | None:

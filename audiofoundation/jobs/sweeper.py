@@ -23,7 +23,7 @@ from audiofoundation.jobs.lease import backoff_s
 from audiofoundation.jobs.owner import current_owner, is_certainly_dead
 from audiofoundation.jobs.queue import MAX_HINTS, JobQueue, Publisher, publish_hints
 from audiofoundation.settings import JobSettings
-from audiofoundation.telemetry.metrics import HINTS_REPUBLISHED, LEASES_EXPIRED
+from audiofoundation.telemetry.metrics import HINTS_REPUBLISHED, LEASES_EXPIRED, count
 
 _ROLE = "sweeper"
 _LEASE_IN_SWEEPS = 3.0
@@ -147,7 +147,7 @@ def _reclaim(engine: Engine, settings: JobSettings) -> int:
         for row in lost:
             if _take_back(session, row.id, row.attempt, row.lease_owner, row.lease_until, settings):
                 num_reclaimed += 1
-                LEASES_EXPIRED.labels(row.kind).inc()
+                count(LEASES_EXPIRED, row.kind)
                 _log.warning("job_reclaimed", job_id=row.id, job_kind=row.kind, attempt=row.attempt)
     return num_reclaimed
 
@@ -202,7 +202,7 @@ def _republish(engine: Engine, publisher: Publisher, settings: JobSettings) -> i
             _mark_published(session, [job_id for _, job_id in hints])
         num_sent = publish_hints(publisher, hints)
         with FORK_GATE.session():
-            HINTS_REPUBLISHED.labels(name).inc(num_sent)
+            count(HINTS_REPUBLISHED, name, amount=num_sent)
         num_published += num_sent
     return num_published
 

@@ -44,8 +44,8 @@ def run_worker(
     configure_logging(settings.telemetry)
     _exit_with_parent()
     if metrics_port:
-        folder = settings.data_dir / "work" / "metrics" / queues[0]
-        serve_worker_metrics(folder, host=settings.serving.host, port=metrics_port, place=_place_in_pool)
+        folder = settings.data_dir / "work" / "metrics" / f"{queues[0]}-{metrics_port}"
+        serve_worker_metrics(folder, host=settings.metrics.host, port=metrics_port, place=_place_in_pool)
     app = create_celery_app(settings, queues=queues, handlers=handlers)
     signals.worker_process_init.connect(_child_of(os.getpid()), weak=False)
     signals.worker_ready.connect(lambda **_: notify_ready(), weak=False)

@@ -36,7 +36,7 @@ from audiofoundation.shards.writer import ShardSummary, ShardWriter
 from audiofoundation.storage.keys import shard_key
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
-from audiofoundation.telemetry.metrics import AUDIO_SECONDS
+from audiofoundation.telemetry.metrics import AUDIO_SECONDS, count
 
 # What is wrong with one recording and not with the platform; the shard goes on without it.
 _ITEM_ERRORS = (DecodeFailed, AudioTooLong, PayloadTooLarge, ObjectCorrupt, ObjectNotFound)
@@ -94,7 +94,8 @@ class ShardPreprocess:
             with ShardWriter(path) as writer:
                 outcomes = [self._add(writer, recording, shard, directory) for recording in shard.recordings]
                 summary = writer.finish()
-            AUDIO_SECONDS.labels(claim.kind).inc(summary.num_audio_samples / shard.options.mel.sample_rate_hz)
+            seconds = summary.num_audio_samples / shard.options.mel.sample_rate_hz
+            count(AUDIO_SECONDS, claim.kind, amount=seconds)
             failpoint(Failpoint.SHARD_WRITTEN)
             stored = _Stored()
             if summary.num_samples:

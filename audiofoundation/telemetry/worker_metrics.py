@@ -42,7 +42,7 @@ def serve_worker_metrics(folder: Path, *, host: str, port: int, place: Callable[
     # A child that lives on for a moment must not keep the port from the next worker.
     os.register_at_fork(after_in_child=server.socket.close)
     shutil.rmtree(folder, ignore_errors=True)  # not before: whoever has the port may use the folder
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)  # a child of the last worker may write once more
     os.environ[_FOLDER_VARIABLE] = str(folder)
     values.ValueClass = values.MultiProcessValue(place)  # type: ignore[no-untyped-call]
     MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]

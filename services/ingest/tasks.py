@@ -1,6 +1,7 @@
 """The jobs of the ingest service and the worker that runs them, and the collector beside it."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from audiofoundation.catalog.engine import create_catalog_engine
 from audiofoundation.ingestion.collector import Collector
@@ -28,10 +29,7 @@ def work(settings: Settings) -> None:
     """Work until SIGTERM."""
     configure_logging(settings.telemetry)  # also for what is said while the handlers are made
     handlers = create_handlers(settings)
-    engine = create_catalog_engine(settings.catalog)
-    queue = JobQueue(engine, CeleryPublisher(settings.queue))
-    collector = Collector(engine, ObjectStore(settings.storage))
-    with collecting(queue, collector, interval_s=settings.collector.interval_s):
+    with _collecting(settings) if settings.collector.interval_s else nullcontext():
         run_worker(
             settings,
             queues=[QUEUE_OF[JobKind.INGEST_ITEM]],
@@ -39,6 +37,13 @@ def work(settings: Settings) -> None:
             concurrency=_CONCURRENCY,
             metrics_port=settings.metrics.ingest_worker_port,
         )
+
+
+def _collecting(settings: Settings) -> AbstractContextManager[None]:
+    engine = create_catalog_engine(settings.catalog)
+    queue = JobQueue(engine, CeleryPublisher(settings.queue))
+    collector = Collector(engine, ObjectStore(settings.storage))
+    return collecting(queue, collector, interval_s=settings.collector.interval_s)
 
 
 def create_handlers(settings: Settings) -> Mapping[JobKind, HandlerSpec]:

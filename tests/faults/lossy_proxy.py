@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -37,19 +38,33 @@ class LossyProxy:
     struck: Counter[str] = field(default_factory=Counter)
     _listener: socket.socket = field(init=False)
     _chance: random.Random = field(init=False)
+    _accepting: threading.Thread = field(init=False)
+    _sockets: list[socket.socket] = field(default_factory=list)
+    _threads: list[threading.Thread] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self._chance = random.Random(self.seed)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = self._start(self._accept)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.close()
+        """Leave no connection open and no thread running."""
+        _close(self._listener)
+        self._accepting.join()
+        _close(*self._sockets)
+        for thread in self._threads:
+            thread.join()
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    @staticmethod
+    def _start(target: Callable[..., None], *args: object) -> threading.Thread:
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        thread.start()
+        return thread
 
     def _accept(self) -> None:
         while True:
@@ -58,8 +73,9 @@ class LossyProxy:
             except OSError:
                 return
             server = socket.create_connection(("127.0.0.1", self.target_port))
+            self._sockets += client, server
             for source, sink, is_request in ((client, server, True), (server, client, False)):
-                threading.Thread(target=self._pass, args=(source, sink, is_request), daemon=True).start()
+                self._threads.append(self._start(self._pass, source, sink, is_request))
 
     def _pass(self, source: socket.socket, sink: socket.socket, is_request: bool) -> None:
         try:

@@ -119,7 +119,10 @@ def test_children_come_and_go_and_the_counts_stay(platform: Platform, tmp_path: 
             return len(now) == len(gone) and not set(now) & set(gone)
 
         wait_until(are_replaced, timeout_s=DEADLINE_S, what="new children")
-    names = {path.name for path in (platform.settings.data_dir / "work" / "metrics" / "ingest").iterdir()}
+    names = {
+        path.name
+        for path in (platform.settings.data_dir / "work" / "metrics" / f"ingest-{platform.ports[INGEST]}").iterdir()
+    }
     assert names <= {f"{kind}_{place}.db" for kind in ("counter", "histogram") for place in ("0", "1", "worker")}
 
 

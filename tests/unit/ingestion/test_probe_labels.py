@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from audiofoundation.audio.waveform import Waveform
+from audiofoundation.errors import CheckpointInvalid
 from audiofoundation.ingestion.probe import Stage, judge
 from audiofoundation.ingestion.probe_labels import hear, open_labeller
 from audiofoundation.ingestion.states import RefusalClass
@@ -122,7 +123,7 @@ def test_without_a_classifier_probes_go_on_and_the_log_says_so_once(tmp_path: Pa
     if content is not None:
         path.parent.mkdir()
         path.write_bytes(content)
-    settings = ProbeSettings(allowed_labels=("music",))
+    settings = ProbeSettings()
     with capture_logs() as logs:
         labeller = open_labeller(tmp_path, settings)
         verdicts = [
@@ -132,6 +133,8 @@ def test_without_a_classifier_probes_go_on_and_the_log_says_so_once(tmp_path: Pa
     (log,) = logs
     assert (log["event"], log["log_level"]) == ("probe_has_no_classifier", "warning")
     assert str(path) in log["reason"]
+    with pytest.raises(CheckpointInvalid, match=str(path)):  # what was asked for cannot be kept
+        open_labeller(tmp_path, ProbeSettings(allowed_labels=("music",)))
 
 
 def test_nothing_is_loaded_or_said_where_nothing_is_probed(tmp_path: Path) -> None:

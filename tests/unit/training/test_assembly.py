@@ -101,7 +101,7 @@ def test_fine_tuning_from_another_kind_of_model_is_refused(corpus: Corpus, tmp_p
 
 def test_a_real_loss_falls_on_real_recordings(corpus: Corpus) -> None:
     """On recordings held out too, where each window is scored before and after without the noise of a batch."""
-    recipe = resolve_recipe("tiny", {**TINY, "batch": 8, "precision": "fp32", "learning_rate": 2e-3}, num_steps=60)
+    recipe = resolve_recipe("tiny", {**TINY, "batch": 8, "precision": "fp32"}, num_steps=60)
     objective, losses = create_objective(recipe, corpus), list[float]()
     untrained = objective.evaluate(objective.model)
     state = create_state(objective, recipe.trainer)
