@@ -5,7 +5,7 @@ import io
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -135,8 +135,13 @@ class ObjectStore:
         """Return the object's size. Raises ObjectNotFound when there is none."""
 
         def stat() -> ObjectInfo:
-            with translated_errors(key):
-                return ObjectInfo(size_bytes=int(self._client.stat_object(self._bucket, key).size))
+            try:
+                with translated_errors(key):
+                    found = self._client.stat_object(self._bucket, key)
+            except ValueError as error:  # of a date that is not whole
+                raise _cut_off(key) from error
+            _require_all_headers(key, found.metadata or {})
+            return ObjectInfo(size_bytes=int(found.size))
 
         return with_retries(stat)
 
@@ -199,6 +204,7 @@ class ObjectStore:
         with translated_errors(key):
             response: _Response = self._client.get_object(self._bucket, key, offset=offset, length=length)
             try:
+                _require_all_headers(key, response.headers)
                 yield from response.stream(_BLOCK_BYTES)
             finally:
                 response.close()
@@ -211,6 +217,20 @@ class ObjectStore:
         if connected is None or connected[0] != os.getpid():
             self._connected = connected = (os.getpid(), _connect(self.settings))
         return connected[1]
+
+
+def _require_all_headers(key: str, headers: Mapping[str, str]) -> None:
+    """Raise TransientStorageError where an answer does not say how long it is.
+
+    http.client takes headers that are cut off by a lost connection for all of them, and the body for an empty one.
+    """
+    found = {name.lower(): value for name, value in headers.items()}
+    if not found.get("content-length", "").isdigit() and found.get("transfer-encoding") != "chunked":
+        raise _cut_off(key)
+
+
+def _cut_off(key: str) -> TransientStorageError:
+    return TransientStorageError(f"The object store's answer for {key!r} was cut off. Try again.")
 
 
 class _Patient(HTTPConnection):

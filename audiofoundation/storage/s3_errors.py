@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
+from xml.etree.ElementTree import ParseError
 
 import structlog
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
@@ -47,7 +48,7 @@ def translated_errors(key: str) -> Iterator[None]:
         named = _CODE_IN_BODY.search(str(error))
         code = named[1] if named else "InternalError"
         raise _from_code(code, key) from error
-    except (ServerError, HTTPError, ConnectionError, TimeoutError) as error:
+    except (ServerError, HTTPError, ConnectionError, TimeoutError, ParseError) as error:
         raise TransientStorageError(
             f"The object store did not answer for {key!r} ({type(error).__name__}). Try again."
         ) from error

@@ -202,3 +202,27 @@ def test_a_server_that_takes_a_body_late_is_waited_for(monkeypatch: pytest.Monke
     assert ObjectStore(settings).put_bytes("slow", body).size_bytes == len(body)
     assert server.num_puts == 1
     server.close()
+
+
+def test_an_answer_that_is_cut_within_its_headers_is_no_empty_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_errors, "_FIRST_CAP_S", 0.02)
+    whole = b"HTTP/1.1 200 OK\r\nLast-Modified: Sat, 21 Nov 2026 10:00:00 GMT\r\nContent-Length: 5\r\n\r\n"
+    cuts = [whole[:-length] for length in (25, 18, 5)]  # in the date, before the length is named, before it is said
+    answers = [*cuts, whole, *cuts, whole + b"hello"]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=answer_with, args=(listener, answers), daemon=True)
+        server.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        store = ObjectStore(StorageSettings(endpoint=address, access_key=SecretStr("a"), secret_key=SecretStr("b" * 8)))
+        assert store.stat("o").size_bytes == 5
+        assert store.get_bytes("o") == b"hello"
+        server.join()
+
+
+def answer_with(listener: socket.socket, answers: list[bytes]) -> None:
+    """Give each connection the next answer and end it."""
+    for answer in answers:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(answer)
