@@ -10,6 +10,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -36,6 +37,7 @@ from services.preprocess import routes as preprocess_routes
 from services.preprocess import wiring as preprocess_wiring
 from tests.servers import wait_until
 from tests.unit.jobs.handlers import Recorder
+from tests.unit.transport.serving import served
 
 KEY = "data-plane-key"
 ORIGINALS = Path(__file__).parent / "data" / "originals"
@@ -215,3 +217,26 @@ def serving_files(server: FileServer) -> Iterator[FileServer]:
         listener.shutdown()
         listener.server_close()
         thread.join()
+
+
+@contextmanager
+def at_work(plane: DataPlane, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serve the plane on a port that the command line finds, with a worker that runs its jobs."""
+    is_over = threading.Event()
+
+    def work() -> None:
+        while not is_over.wait(0.02):
+            plane.run_jobs()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    app = plane.client.app
+    assert isinstance(app, FastAPI)
+    try:
+        with served(app) as url:
+            monkeypatch.setenv("AF_URL", url)
+            monkeypatch.setenv("AF_API_KEY", KEY)
+            yield
+    finally:
+        is_over.set()
+        worker.join()

@@ -101,7 +101,11 @@ def test_list_gives_the_keys_under_a_prefix(store: ObjectStore) -> None:
 
 
 def test_bucket_may_be_ensured_twice(store: ObjectStore) -> None:
+    store.put_bytes("kept", b"data")
+
     store.ensure_bucket()
+
+    assert store.get_bytes("kept") == b"data"
 
 
 def test_wrong_secret_is_refused_at_once_and_in_words(s3_settings: StorageSettings) -> None:

@@ -1,29 +1,26 @@
 """The command line against the real service: lists, feeds, plans and what it says of failures."""
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
 from audiofoundation.cli import create_cli
 from audiofoundation.storage.object_store import ObjectStore
 from tests.data_plane import (
-    KEY,
     DataPlane,
     FileServer,
+    at_work,
     create_data_plane,
     data_plane_settings,
     recordings,
     serving_files,
     tone,
 )
-from tests.unit.transport.serving import served
 
 
 @pytest.fixture
@@ -32,24 +29,8 @@ def plane(
 ) -> Iterator[DataPlane]:
     """The service on a port, and a worker."""
     plane = create_data_plane(sqlite_engine, store, data_plane_settings(tmp_path / "data"))
-    is_over = threading.Event()
-
-    def work() -> None:
-        while not is_over.wait(0.02):
-            plane.run_jobs()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    app = plane.client.app
-    assert isinstance(app, FastAPI)
-    try:
-        with served(app) as url:
-            monkeypatch.setenv("AF_URL", url)
-            monkeypatch.setenv("AF_API_KEY", KEY)
-            yield plane
-    finally:
-        is_over.set()
-        worker.join()
+    with at_work(plane, monkeypatch):
+        yield plane
 
 
 def run(*arguments: str | Path) -> Result:

@@ -1,7 +1,6 @@
 """`audiofoundation preprocess` against the real service, from files to shards, and those who read these."""
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from fastapi import FastAPI
 from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
@@ -34,8 +32,7 @@ from audiofoundation.training.on_the_fly import DataConfig, OnTheFly
 from audiofoundation.training.recipes import OverrideValue, resolve_recipe
 from audiofoundation.training.shards_corpus import load_corpus
 from audiofoundation.training.trainer import create_state, fit
-from tests.data_plane import KEY, RECORDINGS, DataPlane, create_data_plane, data_plane_settings, two_sided
-from tests.unit.transport.serving import served
+from tests.data_plane import RECORDINGS, DataPlane, at_work, create_data_plane, data_plane_settings, two_sided
 
 SIDES = (
     ("music-lofi-happy-lofi-day.ogg", "speech-pmatthes-LJ001-0001.opus"),
@@ -64,24 +61,8 @@ def plane(
         plane.upload("clips", path.read_bytes(), name=path.name)
     plane.upload("clips", (RECORDINGS / MONO).read_bytes(), name=MONO)
     plane.run_jobs()
-    is_over = threading.Event()
-
-    def work() -> None:
-        while not is_over.wait(0.02):
-            plane.run_jobs()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    app = plane.client.app
-    assert isinstance(app, FastAPI)
-    try:
-        with served(app) as url:
-            monkeypatch.setenv("AF_URL", url)
-            monkeypatch.setenv("AF_API_KEY", KEY)
-            yield plane
-    finally:
-        is_over.set()
-        worker.join()
+    with at_work(plane, monkeypatch):
+        yield plane
 
 
 def run(*arguments: str | Path) -> Result:

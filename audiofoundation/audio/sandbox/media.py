@@ -78,7 +78,7 @@ class _Decode:
             rate_hz = self._rate_hz
             self._head = protocol.pack(protocol.INFO, self._info(stream, first, rate_hz))
             if self._request.max_channels == 0:
-                self._flush()  # the caller's clock of the whole begins with the first message
+                self._flush()  # a caller starts a killed decode again only until the first message
                 for _ in blocks:  # each is counted and checked as it comes
                     pass
             else:

@@ -2,6 +2,7 @@
 
 import json
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,17 @@ from audiofoundation.models import checkpoint
 from audiofoundation.models.checkpoint import load_model
 from audiofoundation.settings import ModelSettings
 
+Config = dict[str, object]
+Tensors = dict[str, torch.Tensor]
 BUNDLED = ModelSettings().pretrained_dir / "tiny" / "model.safetensors"
 
 
-def with_config(path: Path, **values: object) -> Path:
-    """Write the bundled model with other settings over the same weights."""
+def changed(path: Path, change: Callable[[Config, Tensors], object]) -> Path:
+    """Write the bundled model with a change to its settings or its weights."""
     with safe_open(BUNDLED, "pt") as file:
         header = json.loads(file.metadata()["audiofoundation"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    header["config"].update(values)
+    change(header["config"], tensors)
     save_file(tensors, path, metadata={"audiofoundation": json.dumps(header)})
     return path
 
@@ -43,7 +46,7 @@ def with_config(path: Path, **values: object) -> Path:
 def test_settings_that_are_not_the_weights_are_refused_before_memory_is_taken(
     values: dict[str, object], tmp_path: Path
 ) -> None:
-    path = with_config(tmp_path / "model.safetensors", **values)
+    path = changed(tmp_path / "model.safetensors", lambda config, _: config.update(values))
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     with pytest.raises(CheckpointInvalid):
@@ -62,21 +65,16 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    with safe_open(BUNDLED, "pt") as file:
-        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    tensors.pop("mean_F")
-    save_file(tensors, path, metadata=metadata)
+    path = changed(tmp_path / "model.safetensors", lambda _, tensors: tensors.pop("mean_F"))
 
     with pytest.raises(CheckpointInvalid, match="mean_F"):
         load_model(path)
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    with safe_open(BUNDLED, "pt") as file:
-        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    save_file({**tensors, "std_F": torch.full((100,), torch.nan)}, path, metadata=metadata)
+    path = changed(
+        tmp_path / "model.safetensors", lambda _, tensors: tensors.update(std_F=torch.full((100,), torch.nan))
+    )
 
     with pytest.raises(CheckpointInvalid, match="finite"):
         load_model(path)
