@@ -19,7 +19,7 @@ help: ## list the targets
 setup: $(STAMP) ## make .venv with everything in it; quick when nothing changed
 
 # One resolution for all extras: torch and torchaudio are pinned to the same version and must move together.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(wildcard audiofoundation/native/*.[ch])
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or 3.12 is needed" >&2; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || echo "no uv: pip takes longer" >&2

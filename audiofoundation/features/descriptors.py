@@ -14,8 +14,9 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from audiofoundation.features.mel import Float32, MelConfig, apply_filters, hann_window
+from audiofoundation.features.mel import Float32, MelConfig, apply_filters, hann_window, sparse_filters
 from audiofoundation.features.rhythm import estimate_tempo, measure_harmonic_ratio
+from audiofoundation.native import kernels
 
 Float64 = NDArray[np.float64]
 FeatureFunction = Callable[[Float32, int], float]
@@ -125,11 +126,11 @@ def describe_briefly(samples: Float32, sample_rate_hz: int) -> tuple[Descriptors
     duration_s = samples.size / sample_rate_hz
     if samples.size < FRAME_LENGTH:
         samples = np.pad(samples, (0, FRAME_LENGTH - samples.size))
-    frames_TN = samples[: samples.size // FRAME_LENGTH * FRAME_LENGTH].reshape(-1, FRAME_LENGTH)[::2]
-    magnitudes_TK = magnitudes_of(frames_TN, sample_rate_hz)
-    centroid_hz, bandwidth_hz, rolloff_hz = spectral_shape(magnitudes_TK, sample_rate_hz).mean(axis=0)
-    power_TK = np.square(magnitudes_TK)
-    mfcc_TC = cepstrum(limit_range(mel_decibels(power_TK, sample_rate_hz)))
+    samples = np.ascontiguousarray(samples[: samples.size // FRAME_LENGTH * FRAME_LENGTH], np.float32)
+    frames_TN = samples.reshape(-1, FRAME_LENGTH)[::2]
+    shapes, bands_db_TF, power_spectrum = _measure_frames(samples, sample_rate_hz)
+    centroid_hz, bandwidth_hz, rolloff_hz = shapes.mean(axis=0)
+    mfcc_TC = cepstrum(limit_range(bands_db_TF))
     is_negative = frames_TN < -_ZERO
     found = Descriptors(
         duration_s=duration_s,
@@ -141,7 +142,21 @@ def describe_briefly(samples: Float32, sample_rate_hz: int) -> tuple[Descriptors
         mfcc_mean=tuple(mfcc_TC.mean(axis=0).tolist()),
         mfcc_std=tuple(mfcc_TC.std(axis=0).tolist()),
     )
-    return found, power_TK.mean(axis=0)
+    return found, power_spectrum
+
+
+def _measure_frames(samples: Float32, sample_rate_hz: int) -> tuple[Float64, Float32, Float32]:
+    """Return shapes in Hz [T, 3], mel bands in decibels [T, F] and mean power [K] of every second frame."""
+    config = _bands_config(sample_rate_hz)
+    native = kernels()
+    if native is None:
+        magnitudes_TK = magnitudes_of(samples.reshape(-1, FRAME_LENGTH)[::2], sample_rate_hz)
+        power_TK = np.square(magnitudes_TK)
+        bands_db_TF = mel_decibels(power_TK, sample_rate_hz)
+        return spectral_shape(magnitudes_TK, sample_rate_hz), bands_db_TF, power_TK.mean(axis=0)
+    hop, filters = 2 * FRAME_LENGTH, sparse_filters(config)
+    found = native.describe(samples, hop, hann_window(config), filters, rolloff_share=_ROLLOFF_SHARE)
+    return found.shapes * (sample_rate_hz / 2), _to_decibels(found.bands), found.power
 
 
 def combine(parts: Sequence[Descriptors]) -> Descriptors:
@@ -213,6 +228,10 @@ def mel_decibels(power_TK: Float32, sample_rate_hz: int) -> Float32:
     """Return the powers of 128 mel bands in decibels [T, F], not below -100."""
     power_TF = np.empty((len(power_TK), _NUM_BANDS), np.float32)
     apply_filters(power_TK, _bands_config(sample_rate_hz), out=power_TF)
+    return _to_decibels(power_TF)
+
+
+def _to_decibels(power_TF: Float32) -> Float32:
     np.maximum(power_TF, np.float32(_SMALLEST_POWER), out=power_TF)
     np.log10(power_TF, out=power_TF)
     power_TF *= np.float32(10)

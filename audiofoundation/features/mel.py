@@ -18,6 +18,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from audiofoundation.errors import MelMismatch
+from audiofoundation.native import Kernels, SparseFilters, kernels, sparse
 
 Float32 = NDArray[np.float32]
 
@@ -222,14 +223,31 @@ def log_mel(samples: Float32, config: MelConfig) -> Float32:
 
 
 def band_energies(padded: Float32, config: MelConfig) -> Float32:
-    """Return the filtered magnitudes [T, F] of an already padded waveform, before the logarithm.
-
-    Works in blocks of frames so that intermediate spectra stay in cache.
-    """
+    """Return the filtered magnitudes [T, F] of an already padded waveform, before the logarithm."""
     num_frames = max(0, 1 + (padded.size - config.fft_size) // config.hop_length)
     out = np.empty((num_frames, config.num_bands), np.float32)
     if num_frames == 0:
         return out
+    native = kernels()
+    if native is not None and native.has_transform(config.fft_size, config.hop_length):
+        return _compiled_band_energies(padded, config, native)
+    return _numpy_band_energies(padded, config, out)
+
+
+def _compiled_band_energies(padded: Float32, config: MelConfig, native: Kernels) -> Float32:
+    return native.band_energies(
+        np.ascontiguousarray(padded),
+        config.hop_length,
+        hann_window(config),
+        sparse_filters(config),
+        power=config.power,
+        epsilon=config.magnitude_epsilon,
+    )
+
+
+def _numpy_band_energies(padded: Float32, config: MelConfig, out: Float32) -> Float32:
+    """Fill `out` [T, F], in blocks of frames so that intermediate spectra stay in cache."""
+    num_frames = len(out)
     window = hann_window(config)
     frames = np.lib.stride_tricks.sliding_window_view(padded, config.fft_size)[:: config.hop_length]
     block = np.empty((min(_BLOCK_FRAMES, num_frames), config.fft_size), np.float32)
@@ -239,6 +257,12 @@ def band_energies(padded: Float32, config: MelConfig) -> Float32:
         spectrum = scipy.fft.rfft(windowed, axis=-1)
         apply_filters(_magnitude(spectrum, config), config, out=out[start : start + len(part)])
     return out
+
+
+@lru_cache(maxsize=16)
+def sparse_filters(config: MelConfig) -> SparseFilters:
+    """Return the triangular filters by the bins that each uses."""
+    return sparse(mel_filters(config))
 
 
 def apply_filters(values_TK: Float32, config: MelConfig, *, out: Float32) -> None:

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 from dataclasses import dataclass
+from functools import cache
 
 from audiofoundation.audio.sandbox import seccomp
 
@@ -99,5 +100,7 @@ def restrict_system_calls() -> None:
     seccomp.install()
 
 
+@cache
 def _libc() -> ctypes.CDLL:
+    """The C library; children find the functions that were looked up before them."""
     return ctypes.CDLL(None, use_errno=True)

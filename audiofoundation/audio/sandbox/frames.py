@@ -1,4 +1,7 @@
-"""Decoded frames to float32 blocks: each sample is copied once, into a buffer that is used again and again."""
+"""Decoded frames to float32 blocks: each sample is copied once, into a buffer that is used again and again.
+
+Where only the mean of the channels is wanted, it is taken in the same step.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +9,10 @@ from typing import Any
 import av
 import numpy as np
 
-from audiofoundation.audio.waveform import Samples
+from audiofoundation.audio.waveform import Samples, mix_to_mono
+from audiofoundation.native import kernels
+
+_LOUDEST = np.float32(1e6)  # 120 dB over full scale; the squares of 1e20, which a float file can hold, are infinite
 
 _TYPES: dict[str, type[np.number[Any]]] = {
     "u8": np.uint8,
@@ -24,20 +30,26 @@ class FrameGatherer:
     Args:
         first: the frame whose rate, format and number of channels all others must have.
         num_values: values that fill a block; the frame that fills it may exceed them.
+        is_mixed: whether blocks are the mean of the channels.
 
     Attributes:
         num_channels: of the first frame and so of all.
         num_samples: samples per channel gathered since the last block.
+        has_nonsense: whether there were samples that are no numbers of a sound; they were made silent.
     """
 
-    def __init__(self, first: "av.AudioFrame", num_values: int) -> None:
+    def __init__(self, first: "av.AudioFrame", num_values: int, *, is_mixed: bool) -> None:
         self.num_channels = int(first.layout.nb_channels)
         self.num_samples = 0
+        self.has_nonsense = False
+        self._is_mixed = is_mixed
         self._rate_hz, self._format = first.sample_rate, first.format.name
         self._type = _TYPES[self._format.removesuffix("p")]
         self._is_planar = bool(first.format.is_planar)
+        self._native = kernels() if is_mixed and self._is_planar and self._type is np.float32 else None
         self._block_samples = -(-num_values // self.num_channels)
-        self._use(np.empty((self.num_channels, self._block_samples + first.samples), np.float32))
+        num_rows = self.num_channels if self._native is None else 1
+        self._use(np.empty((num_rows, self._block_samples + first.samples), np.float32))
 
     @property
     def is_full(self) -> bool:
@@ -54,7 +66,7 @@ class FrameGatherer:
         count, start = frame.samples, self.num_samples
         stop = start + count
         if stop > self._buffer.shape[1]:
-            more = np.empty((self.num_channels, count), np.float32)
+            more = np.empty((len(self._buffer), count), np.float32)
             self._use(np.concatenate([self._buffer[:, :start], more], axis=1))
         self._copy(frame.planes, start, stop)
         self.num_samples = stop
@@ -65,7 +77,9 @@ class FrameGatherer:
 
     def _copy(self, planes: "Sequence[av.audio.plane.AudioPlane]", start: int, stop: int) -> None:
         count = stop - start
-        if not self._is_planar:
+        if self._native is not None:
+            self.has_nonsense |= self._native.mix(self._buffer, start, count, planes, loudest=float(_LOUDEST)) > 0
+        elif not self._is_planar:
             values = np.frombuffer(planes[0], self._type, count * self.num_channels)
             self._buffer[:, start:stop] = values.reshape(count, self.num_channels).T
         elif self._type is np.float32:  # bytes to bytes: a quarter of the time that an array around each plane takes
@@ -76,9 +90,9 @@ class FrameGatherer:
                 values[start:stop] = np.frombuffer(plane, self._type, count)
 
     def take(self) -> Samples:
-        """What has been gathered, as float32 [channels, n]; integers are scaled so that full scale is 1.
+        """What has been gathered, as float32 [channels, n] or [1, n]; integers are scaled so that full scale is 1.
 
-        The block is a view of the buffer: it holds until the next frame is added.
+        The block may be a view of the buffer: it holds until the next frame is added.
         """
         samples: Samples = self._buffer[:, : self.num_samples]
         self.num_samples = 0
@@ -86,4 +100,16 @@ class FrameGatherer:
             samples -= np.float32(128)
         if np.issubdtype(self._type, np.integer):
             samples *= np.float32(2.0 ** (1 - 8 * np.dtype(self._type).itemsize))
-        return samples
+        if self._native is not None:
+            return samples
+        samples = self._without_nonsense(samples)
+        return mix_to_mono(samples) if self._is_mixed else samples
+
+    def _without_nonsense(self, samples: Samples) -> Samples:
+        with np.errstate(over="ignore", invalid="ignore"):
+            energy = sum(np.dot(row, row) for row in samples)  # tells much faster; it is NaN when a sample is
+        if energy <= _LOUDEST**2:
+            return samples
+        is_sound = np.abs(samples) <= _LOUDEST
+        self.has_nonsense |= not is_sound.all()
+        return np.where(is_sound, samples, np.float32(0))

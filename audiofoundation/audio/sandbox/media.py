@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 import av
 import av.logging
-import numpy as np
 
 from audiofoundation.audio.resample import StreamingResampler
 from audiofoundation.audio.sandbox import protocol
@@ -27,10 +26,9 @@ from audiofoundation.audio.sandbox.opening import (
     open_container,
 )
 from audiofoundation.audio.sandbox.protocol import DecodeRequest, StreamEnd, StreamError, StreamInfo
-from audiofoundation.audio.waveform import Samples, mix_to_mono, mix_to_stereo
+from audiofoundation.audio.waveform import Samples, mix_to_stereo
 
 _BLOCK_VALUES = 1 << 16
-_LOUDEST = np.float32(1e6)  # 120 dB over full scale; the squares of 1e20, which a float file can hold, are infinite
 _MIN_MISSING_S, _MIN_MISSING_RATIO = 0.1, 0.01
 _FLUSH_BYTES = 1 << 18
 _GUESSED = {3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
@@ -76,7 +74,7 @@ class _Decode:
             if first is None:
                 raise MediaRefused("undecodable", self._damage or "it holds no audio samples")
             rate_hz = self._rate_hz
-            self._head = protocol.pack(protocol.INFO, self._info(stream, first, rate_hz))
+            self._head = protocol.pack(protocol.INFO, self._info(stream, rate_hz))
             if self._request.max_channels == 0:
                 self._flush()  # a caller starts a killed decode again only until the first message
                 for _ in blocks:  # each is counted and checked as it comes
@@ -87,42 +85,43 @@ class _Decode:
         end = StreamEnd(self._num_source, self._damage)
         self._flush(protocol.pack(protocol.DONE, end))
 
-    def _info(self, stream: "av.AudioStream", first: Samples, rate_hz: int) -> StreamInfo:
+    def _info(self, stream: "av.AudioStream", rate_hz: int) -> StreamInfo:
         return StreamInfo(
             container=FULL_NAMES.get(self._request.demuxer, self._request.demuxer),
             codec=stream.codec_context.codec.canonical_name,
             sample_rate_hz=rate_hz,
-            num_channels=first.shape[0],
+            num_channels=self._num_channels,
             out_rate_hz=self._request.target_rate_hz or rate_hz,
-            out_channels=self._request.channels_of(first.shape[0]),
+            out_channels=self._request.channels_of(self._num_channels),
         )
 
     def _send_all(self, first: Samples, blocks: Iterator[Samples], rate_hz: int) -> None:
         out_rate_hz = self._request.target_rate_hz or rate_hz
-        resampler = StreamingResampler(rate_hz, out_rate_hz, self._request.channels_of(first.shape[0]))
+        resampler = StreamingResampler(rate_hz, out_rate_hz, self._request.channels_of(self._num_channels))
         self._send(resampler.push(self._mix(first)))
         for block in blocks:
             self._send(resampler.push(self._mix(block)))
         self._send(resampler.push(self._mix(first[:, :0]), is_last=True))
 
     def _blocks(self, container: "av.container.InputContainer", stream: "av.AudioStream") -> Iterator[Samples]:
-        """Blocks [channels, n] of about `_BLOCK_VALUES` values, counted and bounded."""
+        """Blocks [channels, n] of about `_BLOCK_VALUES` values, counted and bounded; [1, n] where mono is asked for."""
         gathering: FrameGatherer | None = None
         for frame in self._decoded(container.demux(stream)):
             if gathering is None:
                 check_layout(frame.sample_rate, frame.layout.nb_channels)
                 self._rate_hz = frame.sample_rate
                 self._channel_names = _names_of(frame.layout)
-                gathering = FrameGatherer(frame, _BLOCK_VALUES)
+                self._num_channels = frame.layout.nb_channels
+                gathering = FrameGatherer(frame, _BLOCK_VALUES, is_mixed=self._request.max_channels == 1)
             if not gathering.add(frame):
                 self._damage = "the number of channels or the sample rate changes within the file"
                 break
             self._num_source += frame.samples
             self._refuse_too_much(gathering.num_channels)
             if gathering.is_full:
-                yield self._finite(gathering.take())
+                yield self._taken(gathering)
         if gathering is not None and gathering.num_samples:
-            yield self._finite(gathering.take())
+            yield self._taken(gathering)
 
     def _decoded(self, packets: "Iterator[av.Packet]") -> "Iterator[av.AudioFrame]":
         has_sound = False
@@ -147,15 +146,11 @@ class _Decode:
             has_sound = has_sound or bool(frames)
             yield from frames
 
-    def _finite(self, samples: Samples) -> Samples:
-        # The energy tells much faster; it is NaN when a sample is.
-        if sum(np.dot(row, row) for row in samples) <= _LOUDEST**2:
-            return samples
-        is_sound = np.abs(samples) <= _LOUDEST
-        if is_sound.all():
-            return samples
-        self._damage = self._damage or "it contains samples that are no numbers of a sound; they were made silent"
-        return np.where(is_sound, samples, np.float32(0))
+    def _taken(self, gathering: FrameGatherer) -> Samples:
+        samples = gathering.take()
+        if gathering.has_nonsense:
+            self._damage = self._damage or "it contains samples that are no numbers of a sound; they were made silent"
+        return samples
 
     def _refuse_declared(self, declared_s: float | None) -> None:
         if declared_s is not None and declared_s > self._request.max_duration_s:
@@ -178,12 +173,7 @@ class _Decode:
             self._damage = f"{decoded_s:.3f}{expected} s were decoded: {self._damage}."
 
     def _mix(self, samples: Samples) -> Samples:
-        match self._request.max_channels:
-            case 1:
-                return mix_to_mono(samples)
-            case 2:
-                return mix_to_stereo(samples, self._channel_names)
-        return samples
+        return mix_to_stereo(samples, self._channel_names) if self._request.max_channels == 2 else samples
 
     def _send(self, samples: Samples) -> None:
         if not samples.shape[1]:

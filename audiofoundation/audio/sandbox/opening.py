@@ -45,21 +45,23 @@ class DescriptorFile:
         return os.lseek(self._fd, 0, os.SEEK_CUR)
 
 
+_OPTIONS = {
+    "protocol_whitelist": "none",  # only the descriptor that we hand over; an empty list would mean all
+    "format_whitelist": ",".join(sorted(DEMUXERS)),
+    "codec_whitelist": ",".join(sorted(AUDIO_DECODERS)),
+    "analyzeduration": str(_PROBE_MICROSECONDS),
+}
+
+
 def open_container(file: DescriptorFile, demuxer: str) -> "av.container.InputContainer":
     if demuxer not in DEMUXERS:
         raise MediaRefused("undecodable", "its container is not one that we read")
-    options = {
-        "protocol_whitelist": "none",  # only the descriptor that we hand over; an empty list would mean all
-        "format_whitelist": ",".join(sorted(DEMUXERS)),
-        "codec_whitelist": ",".join(sorted(AUDIO_DECODERS)),
-        "probesize": str(_SHORT_PROBE_BYTES if demuxer in _SHORT_PROBE else _PROBE_BYTES),
-        "analyzeduration": str(_PROBE_MICROSECONDS),
-    }
+    probe_bytes = _SHORT_PROBE_BYTES if demuxer in _SHORT_PROBE else _PROBE_BYTES
     return av.open(
         file,
         mode="r",
         format=demuxer,
-        container_options=options,
+        container_options={**_OPTIONS, "probesize": str(probe_bytes)},
         metadata_errors="replace",
         buffer_size=_READ_BYTES,
         io_open=_refuse_open,

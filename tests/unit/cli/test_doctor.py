@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from audiofoundation.audio.sandbox.launcher import confinement, stop_zygote
 from audiofoundation.cli import create_cli
+from audiofoundation.native import OFF, is_compiled, kernels
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,22 @@ def test_the_sandbox_is_reported_as_it_stands(tmp_path: Path) -> None:
         ("unprivileged user", walls.is_unprivileged),
     ):
         assert name in (standing if stands else missing)
+
+
+@pytest.mark.parametrize(("value", "words"), [("1", "compiled, "), ("0", "NumPy, because AF_NATIVE=0")])
+def test_the_kernels_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, words: str) -> None:
+    if not is_compiled():
+        words = "NumPy, preprocessing takes longer"
+    monkeypatch.setenv(OFF, value)
+    kernels.cache_clear()
+    try:
+        _, report = doctor("--data-dir", str(tmp_path))
+    finally:
+        kernels.cache_clear()
+
+    (found,) = [check for check in report["checks"] if check["name"] == "kernels"]
+    assert found["detail"].startswith(words)
+    assert found["state"] == ("ok" if is_compiled() else "warning")
 
 
 def test_a_decoder_that_cannot_start_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

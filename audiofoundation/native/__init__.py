@@ -1,0 +1,136 @@
+"""Inner loops of preprocessing in C, used where they could be compiled when the package was installed (ADR 0010).
+
+Callers ask `kernels()` and do the same in NumPy where it is None. Both give the same values within float32's
+rounding; `tests/numerics/test_native.py` says so for every vector width that the machine has.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    from audiofoundation.native import _kernels
+except ImportError:  # there was no compiler
+    _kernels = None  # type: ignore[assignment]
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+OFF = "AF_NATIVE"  # 0 in the environment: as if it had not been compiled
+_MAX_FFT_SIZE = 4096
+_MOST_LANES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SparseFilters:
+    """Filters of which each uses neighbouring bins only.
+
+    Attributes:
+        first: int32 [F], each filter's first bin.
+        count: int32 [F], how many bins it uses.
+        weights: float32, one filter's after the other's.
+    """
+
+    first: NDArray[np.int32]
+    count: NDArray[np.int32]
+    weights: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is measured of frames [T, N].
+
+    Attributes:
+        shapes: float64 [T, 3]: centroid, bandwidth and roll-off of the magnitudes as shares of the highest frequency.
+        bands: float32 [T, F], filtered powers.
+        power: float32 [K], mean power of all frames.
+    """
+
+    shapes: Float64
+    bands: Float32
+    power: Float32
+
+
+class Kernels:
+    """The compiled loops. Arrays are float32, contiguous and finite; errors are ValueError."""
+
+    def __init__(self, num_lanes: int = _MOST_LANES) -> None:
+        self.num_lanes = _kernels.use_lanes(num_lanes)
+
+    @staticmethod
+    def has_transform(fft_size: int, hop: int) -> bool:
+        """Whether frames of this size and distance can be transformed."""
+        is_power = 8 <= fft_size <= _MAX_FFT_SIZE and not fft_size & (fft_size - 1)
+        return is_power and (hop >= fft_size or fft_size % hop == 0)
+
+    def band_energies(
+        self, samples: Float32, hop: int, window: Float32, filters: SparseFilters, *, power: int, epsilon: float
+    ) -> Float32:
+        """Return filtered magnitudes (power 1) or powers (2) [T, F] of the frames of samples [N] under the window."""
+        num_frames = 1 + (samples.size - window.size) // hop
+        out = np.empty((num_frames, filters.first.size), np.float32)
+        spec = (filters.first, filters.count, filters.weights, power, epsilon)
+        _kernels.band_energies(samples, hop, window, _tables(window.size), *spec, out)
+        return out
+
+    def describe(
+        self, samples: Float32, hop: int, window: Float32, filters: SparseFilters, *, rolloff_share: float
+    ) -> Description:
+        """Measure the frames of samples [N] under the window."""
+        num_frames = 1 + (samples.size - window.size) // hop
+        shapes = np.empty((num_frames, 3))
+        bands = np.empty((num_frames, filters.first.size), np.float32)
+        power = np.empty(window.size // 2 + 1, np.float32)
+        spec = (filters.first, filters.count, filters.weights, rolloff_share)
+        _kernels.describe(samples, hop, window, _tables(window.size), *spec, shapes, bands, power)
+        return Description(shapes, bands, power)
+
+    def mix(self, out: Float32, start: int, count: int, planes: Sequence[object], *, loudest: float) -> int:
+        """Write the mean of the first `count` samples of each plane (bytes of float32) to out[0, start:start + count].
+
+        Samples that are not finite, or above `loudest`, count as silence. Returns how many those were.
+        """
+        return _kernels.mix(out, start, count, tuple(planes), loudest)
+
+    def step_energies(
+        self, samples: Float32, step: int, warm_up: int, numerator: Float64, denominator: Float64
+    ) -> Float64:
+        """Return the mean squares of whole steps of the filtered samples that follow the first `warm_up`.
+
+        The filter (fourth order, five coefficients each) begins at rest before the warm-up; some lanes begin only
+        `warm_up` samples before their step, by when it must have forgotten the rest.
+        """
+        out = np.empty((samples.size - warm_up) // step)
+        _kernels.step_energies(samples, step, warm_up, numerator, denominator, out)
+        return out
+
+
+def is_compiled() -> bool:
+    """Whether the loops were compiled when the package was installed."""
+    return _kernels is not None
+
+
+@lru_cache(maxsize=1)
+def kernels() -> Kernels | None:
+    """Return the compiled loops, or None where there are none (or `AF_NATIVE=0`)."""
+    return None if _kernels is None or os.environ.get(OFF) == "0" else Kernels()
+
+
+def sparse(filters: Float32) -> SparseFilters:
+    """Return filters [F, K] by the bins that each uses."""
+    used = [np.flatnonzero(row) for row in filters]
+    first = np.array([bins[0] if bins.size else 0 for bins in used], np.int32)
+    count = np.array([bins[-1] + 1 - bins[0] if bins.size else 0 for bins in used], np.int32)
+    parts = [row[start : start + length] for row, start, length in zip(filters, first, count, strict=True)]
+    return SparseFilters(first, count, np.ascontiguousarray(np.concatenate(parts), np.float32))
+
+
+@lru_cache(maxsize=8)
+def _tables(fft_size: int) -> Float32:
+    """Cosines and sines of the half-size complex transform, then of the step from it to the real one."""
+    half = np.arange(fft_size // 2)
+    coarse, fine = 4 * np.pi * half / fft_size, 2 * np.pi * half / fft_size
+    return np.concatenate([np.cos(coarse), np.sin(coarse), np.cos(fine), np.sin(fine)]).astype(np.float32)

@@ -1,0 +1,309 @@
+/* The inner loops of preprocessing. NumPy does the same where this could not be compiled; tests hold both equal.
+ *
+ * Every function takes buffers (float32 unless said otherwise), checks their sizes before it touches them and computes
+ * without the interpreter's lock. Tables come from the caller; nothing is kept between calls.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define MOST_LANES 8
+#define MAX_SIZE 4096
+#define MOST_PLANES 64
+#define TURNED_WIDTH(lanes, ratio) (((lanes) + (ratio) - 1 + (lanes) - 1) / (lanes) * (lanes))
+
+/* Frames of `size` samples, `hop` apart, and the tables of their real transform. */
+struct spectra {
+    const float *samples, *window, *cosines, *sines, *half_cosines, *half_sines;
+    long num_frames, hop, size;
+    int order[MAX_SIZE / 2];
+};
+
+/* Bands of neighbouring bins: `count` of them from `first` on, their weights one band after the other. */
+struct filters {
+    const int *first, *count;
+    const float *weights;
+    long num_bands;
+};
+
+struct bands {
+    struct filters filters;
+    int power;
+    float epsilon;
+    float *out;
+};
+
+struct description {
+    struct filters filters;
+    float share;
+    double *shapes;
+    float *bands, *power;
+};
+
+struct loudness {
+    const float *samples;
+    const double *numerator, *denominator;
+    long num_steps, step, warm_up;
+    double *out;
+};
+
+#define GLUE_(a, b) a##_##b
+#define GLUE(a, b) GLUE_(a, b)
+#define NAME(x) GLUE(x, LANES)
+
+#define LANES 4
+#include "lanes.h"
+#undef LANES
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define HAS_WIDE
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#define LANES 8
+#include "lanes.h"
+#undef LANES
+#pragma GCC pop_options
+#endif
+
+static int num_lanes = 4;
+
+#ifdef HAS_WIDE
+#define RUN(kernel, ...) (num_lanes == 8 ? kernel##_8(__VA_ARGS__) : kernel##_4(__VA_ARGS__))
+#else
+#define RUN(kernel, ...) kernel##_4(__VA_ARGS__)
+#endif
+
+static PyObject *refuse(const char *what)
+{
+    PyErr_SetString(PyExc_ValueError, what);
+    return NULL;
+}
+
+static int is_filters(struct filters *filters, const Py_buffer *first, const Py_buffer *count, const Py_buffer *weights,
+                      long num_bins)
+{
+    long sum = 0;
+    filters->num_bands = first->len / 4;
+    filters->first = first->buf;
+    filters->count = count->buf;
+    filters->weights = weights->buf;
+    if (count->len != first->len || filters->num_bands < 1)
+        return 0;
+    for (long band = 0; band < filters->num_bands; band++) {
+        long from = filters->first[band], length = filters->count[band];
+        if (from < 0 || length < 0 || from + length > num_bins)
+            return 0;
+        sum += length;
+    }
+    return sum * 4 == weights->len;
+}
+
+/* `tables`: cosines and sines of 2 pi k / (size / 2), then of 2 pi k / size, for k below size / 2. */
+static int is_spectra(struct spectra *job, const Py_buffer *samples, long hop, const Py_buffer *window,
+                      const Py_buffer *tables)
+{
+    long size = window->len / 4, half = size / 2, num_samples = samples->len / 4;
+    if (size < 8 || size > MAX_SIZE || size & (size - 1) || hop < 1 || (hop < size && size % hop))
+        return 0;
+    if (tables->len != 4 * 4 * half || num_samples < size)
+        return 0;
+    job->samples = samples->buf;
+    job->window = window->buf;
+    job->cosines = tables->buf;
+    job->sines = job->cosines + half;
+    job->half_cosines = job->sines + half;
+    job->half_sines = job->half_cosines + half;
+    job->size = size;
+    job->hop = hop;
+    job->num_frames = 1 + (num_samples - size) / hop;
+    for (long k = 0; k < half; k++) { /* digits of base four, from the last to the first; one of base two at the end */
+        long place = 0, rest = k, part = half;
+        while (part >= 4) {
+            part /= 4;
+            place += rest % 4 * part;
+            rest /= 4;
+        }
+        job->order[k] = (int)(place + (part == 2 ? rest % 2 : 0));
+    }
+    return 1;
+}
+
+/* Room for the transform, the turned samples and three spectra of the widest vectors. */
+static void *take_memory(const struct spectra *job)
+{
+    long columns = job->hop < job->size ? job->hop : job->size;
+    size_t vectors = job->size + 3 * (job->size / 2 + 1);
+    size_t bytes = vectors * 4 * MOST_LANES + 4 * columns * TURNED_WIDTH(MOST_LANES, job->size / columns);
+    return aligned_alloc(4 * MOST_LANES, bytes);
+}
+
+static PyObject *band_energies(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer samples, window, tables, first, count, weights, out;
+    int hop, power;
+    float epsilon;
+    if (!PyArg_ParseTuple(args, "y*iy*y*y*y*y*ifw*", &samples, &hop, &window, &tables, &first, &count, &weights, &power,
+                          &epsilon, &out))
+        return NULL;
+    struct spectra job;
+    struct bands bands = {.power = power, .epsilon = epsilon, .out = out.buf};
+    PyObject *result = NULL;
+    if (!is_spectra(&job, &samples, hop, &window, &tables))
+        refuse("samples, hop, window or tables do not fit each other");
+    else if (!is_filters(&bands.filters, &first, &count, &weights, job.size / 2 + 1) || (power != 1 && power != 2))
+        refuse("filters do not fit the transform, or power is neither 1 nor 2");
+    else if (out.len != 4 * job.num_frames * bands.filters.num_bands)
+        refuse("out has another size than frames times bands");
+    else {
+        void *memory = take_memory(&job);
+        if (!memory)
+            PyErr_NoMemory();
+        else {
+            Py_BEGIN_ALLOW_THREADS
+            RUN(band_energies, &job, &bands, memory);
+            Py_END_ALLOW_THREADS
+            free(memory);
+            result = Py_NewRef(Py_None);
+        }
+    }
+    Py_buffer *all[] = {&samples, &window, &tables, &first, &count, &weights, &out};
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+        PyBuffer_Release(all[i]);
+    return result;
+}
+
+static PyObject *describe(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer samples, window, tables, first, count, weights, shapes, bands, power;
+    int hop;
+    float share;
+    if (!PyArg_ParseTuple(args, "y*iy*y*y*y*y*fw*w*w*", &samples, &hop, &window, &tables, &first, &count, &weights, &share,
+                          &shapes, &bands, &power))
+        return NULL;
+    struct spectra job;
+    struct description out = {.share = share, .shapes = shapes.buf, .bands = bands.buf, .power = power.buf};
+    PyObject *result = NULL;
+    if (!is_spectra(&job, &samples, hop, &window, &tables))
+        refuse("samples, hop, window or tables do not fit each other");
+    else if (!is_filters(&out.filters, &first, &count, &weights, job.size / 2 + 1))
+        refuse("filters do not fit the transform");
+    else if (shapes.len != 8 * 3 * job.num_frames || bands.len != 4 * job.num_frames * out.filters.num_bands ||
+             power.len != 4 * (job.size / 2 + 1))
+        refuse("shapes, bands or power have another size than the frames give");
+    else {
+        void *memory = take_memory(&job);
+        if (!memory)
+            PyErr_NoMemory();
+        else {
+            Py_BEGIN_ALLOW_THREADS
+            RUN(describe, &job, &out, memory);
+            Py_END_ALLOW_THREADS
+            free(memory);
+            result = Py_NewRef(Py_None);
+        }
+    }
+    Py_buffer *all[] = {&samples, &window, &tables, &first, &count, &weights, &shapes, &bands, &power};
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+        PyBuffer_Release(all[i]);
+    return result;
+}
+
+static PyObject *step_energies(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer samples, numerator, denominator, out;
+    int step, warm_up;
+    if (!PyArg_ParseTuple(args, "y*iiy*y*w*", &samples, &step, &warm_up, &numerator, &denominator, &out))
+        return NULL;
+    struct loudness job = {.samples = samples.buf, .numerator = numerator.buf, .denominator = denominator.buf,
+                           .num_steps = out.len / 8, .step = step, .warm_up = warm_up, .out = out.buf};
+    PyObject *result = NULL;
+    if (step < 1 || warm_up < 0 || job.num_steps < 1 || samples.len / 4 != warm_up + job.num_steps * step)
+        refuse("samples are not the warm-up and whole steps");
+    else if (numerator.len != 5 * 8 || denominator.len != 5 * 8)
+        refuse("the filter is not of fourth order");
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        RUN(step_energies, &job);
+        Py_END_ALLOW_THREADS
+        result = Py_NewRef(Py_None);
+    }
+    Py_buffer *all[] = {&samples, &numerator, &denominator, &out};
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+        PyBuffer_Release(all[i]);
+    return result;
+}
+
+static PyObject *mix(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer out, buffers[MOST_PLANES];
+    Py_ssize_t start, count, num_planes;
+    float loudest;
+    PyObject *planes, *result = NULL;
+    const float *samples[MOST_PLANES];
+    long held = 0;
+    if (!PyArg_ParseTuple(args, "w*nnO!f", &out, &start, &count, &PyTuple_Type, &planes, &loudest))
+        return NULL;
+    num_planes = PyTuple_Size(planes);
+    if (num_planes < 1 || num_planes > MOST_PLANES || start < 0 || count < 0 || start > out.len / 4 ||
+        count > out.len / 4 - start)
+        refuse("there are no planes or too many, or out has no room for them");
+    else {
+        for (; held < num_planes; held++) {
+            if (PyObject_GetBuffer(PyTuple_GetItem(planes, held), &buffers[held], PyBUF_SIMPLE))
+                break;
+            samples[held] = buffers[held].buf;
+            if (buffers[held].len / 4 < count) {
+                PyBuffer_Release(&buffers[held]);
+                refuse("a plane is shorter than the frame says");
+                break;
+            }
+        }
+        if (held == num_planes)
+            result = PyLong_FromLong(RUN(mix, (float *)out.buf + start, samples, num_planes, count, loudest));
+        while (held--)
+            PyBuffer_Release(&buffers[held]);
+    }
+    PyBuffer_Release(&out);
+    return result;
+}
+
+static PyObject *use_lanes(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int wanted;
+    if (!PyArg_ParseTuple(args, "i", &wanted))
+        return NULL;
+    num_lanes = 4;
+#ifdef HAS_WIDE
+    __builtin_cpu_init();
+    if (wanted >= 8 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        num_lanes = 8;
+#endif
+    return PyLong_FromLong(num_lanes);
+}
+
+static PyMethodDef methods[] = {
+    {"band_energies", band_energies, METH_VARARGS, NULL},
+    {"describe", describe, METH_VARARGS, NULL},
+    {"step_energies", step_energies, METH_VARARGS, NULL},
+    {"mix", mix, METH_VARARGS, NULL},
+    {"use_lanes", use_lanes, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__kernels(void)
+{
+    return PyModule_Create(&definition);
+}

@@ -1,0 +1,162 @@
+"""The compiled loops give what NumPy gives, at every vector width, and refuse what does not fit."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audiofoundation.audio.decode import DecodeLimits, decode_file
+from audiofoundation.audio.loudness import integrated_loudness
+from audiofoundation.audio.waveform import Waveform
+from audiofoundation.features.descriptors import describe_briefly
+from audiofoundation.features.mel import PRESETS, Float32, MelConfig, band_energies, log_mel
+from audiofoundation.native import OFF, Kernels, _kernels, kernels, sparse
+from audiofoundation.preprocessing.levels import LevelMeter
+
+RECORDING = Path(__file__).parents[1] / "data" / "recordings" / "music-boomboxhead-ripper.flac"
+RATE_HZ = 24000
+WIDTHS = (8, 4)  # a machine without AVX2 does the first in the second's width
+
+compiled = pytest.mark.skipif(_kernels is None, reason="the kernels are not compiled here")
+
+
+@pytest.fixture(scope="module")
+def music() -> Float32:
+    limits = DecodeLimits(max_duration_s=60, max_bytes=1 << 28)
+    samples: Float32 = decode_file(RECORDING, limits=limits, target_rate_hz=RATE_HZ, is_mono=True).waveform.samples[0]
+    return samples
+
+
+@pytest.fixture(params=WIDTHS)
+def width(request: pytest.FixtureRequest) -> Iterator[int]:
+    kernels.cache_clear()
+    found = kernels()
+    assert found is not None
+    _kernels.use_lanes(request.param)
+    yield request.param
+    kernels.cache_clear()
+
+
+@pytest.fixture
+def in_numpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Calls are made without the kernels, until the patch is undone."""
+    monkeypatch.setenv(OFF, "0")
+    kernels.cache_clear()
+    yield monkeypatch
+    kernels.cache_clear()
+
+
+def compile_again(patch: pytest.MonkeyPatch, width: int) -> None:
+    patch.delenv(OFF)
+    kernels.cache_clear()
+    assert kernels() is not None
+    _kernels.use_lanes(width)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no compiler here")
+def test_where_there_is_a_compiler_the_kernels_are_compiled() -> None:
+    assert _kernels is not None, "install the package again and read what the compiler says: pip install -v -e ."
+
+
+@compiled
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("num_frames", [1, 3, 4, 7, 8, 9, 300])
+@pytest.mark.parametrize("config", PRESETS.values(), ids=lambda config: config.name)
+def test_mel(config: MelConfig, num_frames: int, width: int, music: Float32, in_numpy: pytest.MonkeyPatch) -> None:
+    padded = music[: config.fft_size + (num_frames - 1) * config.hop_length + config.hop_length // 2]
+    expected = band_energies(padded, config)
+
+    compile_again(in_numpy, width)
+    found = band_energies(padded, config)
+
+    assert found.shape == expected.shape == (num_frames, config.num_bands)
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6 * float(expected.max()))
+
+
+@compiled
+@pytest.mark.usefixtures("width")
+def test_a_frame_is_the_same_to_the_bit_wherever_it_stands(music: Float32) -> None:
+    config = PRESETS["vocos24"]
+    whole = band_energies(music[: 1024 + 40 * 256], config)
+
+    for first in (1, 5, 17, 40):
+        np.testing.assert_array_equal(band_energies(music[first * 256 : 1024 + 40 * 256], config), whole[first:])
+
+
+@compiled
+@pytest.mark.usefixtures("width")
+@pytest.mark.parametrize("samples", [np.zeros(5000, np.float32), np.full(5000, 0.5, np.float32)], ids=["silence", "dc"])
+def test_mel_of_degenerate_sound_is_finite(samples: Float32) -> None:
+    assert np.isfinite(log_mel(samples, PRESETS["vocos24"])).all()
+
+
+@compiled
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("num_samples", [100, 2048, 6000, 72000, 240001])
+def test_descriptors(num_samples: int, width: int, music: Float32, in_numpy: pytest.MonkeyPatch) -> None:
+    expected, expected_power = describe_briefly(music[:num_samples], RATE_HZ)
+
+    compile_again(in_numpy, width)
+    found, power = describe_briefly(music[:num_samples], RATE_HZ)
+
+    np.testing.assert_allclose(power, expected_power, rtol=1e-4, atol=1e-7 * float(expected_power.max()))
+    assert found.spectral_centroid_hz == pytest.approx(expected.spectral_centroid_hz, rel=1e-4)
+    assert found.spectral_bandwidth_hz == pytest.approx(expected.spectral_bandwidth_hz, rel=1e-4)
+    assert found.spectral_rolloff_hz == pytest.approx(expected.spectral_rolloff_hz, abs=RATE_HZ / 2048)
+    assert (found.zero_crossing_rate, found.rms) == pytest.approx((expected.zero_crossing_rate, expected.rms), rel=1e-5)
+    np.testing.assert_allclose(found.mfcc_mean, expected.mfcc_mean, atol=1e-2)
+    np.testing.assert_allclose(found.mfcc_std, expected.mfcc_std, atol=1e-2)
+
+
+@compiled
+@pytest.mark.usefixtures("width")
+@pytest.mark.parametrize("block", [1, 777, 50000])
+@pytest.mark.parametrize("seconds", [0.05, 0.35, 2.77])
+def test_loudness(seconds: float, block: int, music: Float32) -> None:
+    samples = music[: round(seconds * RATE_HZ)]
+    if block == 1:
+        samples = samples[:3000]
+    meter = LevelMeter(RATE_HZ)
+    for start in range(0, samples.size, block):
+        meter.push(samples[None, start : start + block])
+
+    assert meter.finish().loudness_lufs == pytest.approx(
+        integrated_loudness(Waveform(samples[None], RATE_HZ)), abs=1e-6
+    )
+
+
+@compiled
+@pytest.mark.usefixtures("width")
+def test_loudness_beside_a_large_offset(music: Float32) -> None:
+    samples = music * np.float32(0.01) + np.float32(0.9)
+    meter = LevelMeter(RATE_HZ)
+    meter.push(samples[None])
+
+    assert meter.finish().loudness_lufs == pytest.approx(
+        integrated_loudness(Waveform(samples[None], RATE_HZ)), abs=1e-6
+    )
+
+
+@compiled
+def test_what_does_not_fit_is_refused() -> None:
+    native = Kernels()
+    window, filters = np.ones(64, np.float32), sparse(np.ones((2, 33), np.float32))
+    samples = np.zeros(640, np.float32)
+
+    with pytest.raises(ValueError, match="do not fit"):
+        native.band_energies(samples, 48, window, filters, power=1, epsilon=0.0)
+    with pytest.raises(ValueError, match="filters do not fit"):
+        native.band_energies(samples, 16, window, sparse(np.ones((2, 34), np.float32)), power=1, epsilon=0.0)
+    with pytest.raises(ValueError, match="power"):
+        native.band_energies(samples, 16, window, filters, power=3, epsilon=0.0)
+    with pytest.raises(ValueError, match="fourth order"):
+        native.step_energies(samples, 64, 0, np.ones(3), np.ones(3))
+    with pytest.raises(ValueError, match="whole steps"):
+        native.step_energies(samples, 100, 0, np.ones(5), np.ones(5))
+    with pytest.raises(ValueError, match="shorter"):
+        native.mix(np.zeros((1, 8), np.float32), 0, 8, [bytes(31)], loudest=1.0)
+    with pytest.raises(ValueError, match="room"):
+        native.mix(np.zeros((1, 8), np.float32), 4, 5, [bytes(32)], loudest=1.0)
+    assert not Kernels.has_transform(400, 160)

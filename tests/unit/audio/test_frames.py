@@ -1,0 +1,73 @@
+"""Frames to blocks: mixing on the way gives what mixing afterwards gives, and nonsense is silenced and reported."""
+
+from collections.abc import Iterator
+
+import av
+import numpy as np
+import pytest
+
+from audiofoundation.audio.sandbox.frames import FrameGatherer
+from audiofoundation.audio.waveform import Samples, mix_to_mono
+from audiofoundation.native import OFF, kernels
+
+
+@pytest.fixture(params=["compiled", "numpy"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv(OFF, "0" if request.param == "numpy" else "1")
+    kernels.cache_clear()
+    yield
+    kernels.cache_clear()
+
+
+def frames_of(samples: Samples, *, layout: str, size: int) -> list[av.AudioFrame]:
+    parts = (samples[:, start : start + size] for start in range(0, samples.shape[1], size))
+    frames = [av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout=layout) for part in parts]
+    for frame in frames:
+        frame.sample_rate = 48000
+    return frames
+
+
+def gathered(frames: list[av.AudioFrame], *, is_mixed: bool) -> tuple[Samples, FrameGatherer]:
+    gathering = FrameGatherer(frames[0], 1000, is_mixed=is_mixed)
+    blocks = []
+    for frame in frames:
+        assert gathering.add(frame)
+        if gathering.is_full:
+            blocks.append(gathering.take().copy())
+    blocks.append(gathering.take().copy())
+    return np.concatenate(blocks, axis=1), gathering
+
+
+@pytest.mark.parametrize(("layout", "num_channels"), [("mono", 1), ("stereo", 2), ("5.1", 6)])
+def test_the_mean_is_that_of_the_channels(layout: str, num_channels: int) -> None:
+    samples = np.random.default_rng(5).standard_normal((num_channels, 3000)).astype(np.float32)
+    frames = frames_of(samples, layout=layout, size=301)
+
+    mixed, gathering = gathered(frames, is_mixed=True)
+
+    np.testing.assert_array_equal(mixed, mix_to_mono(samples))
+    np.testing.assert_array_equal(gathered(frames, is_mixed=False)[0], samples)
+    assert gathering.num_channels == num_channels
+    assert not gathering.has_nonsense
+
+
+@pytest.mark.parametrize("nonsense", [np.nan, np.inf, -np.inf, 1e20, -2e6])
+def test_samples_that_are_no_sound_are_silenced_in_their_channel(nonsense: float) -> None:
+    samples = np.random.default_rng(5).standard_normal((2, 900)).astype(np.float32)
+    spoilt = samples.copy()
+    spoilt[1, 500] = nonsense
+    samples[1, 500] = 0.0
+
+    mixed, gathering = gathered(frames_of(spoilt, layout="stereo", size=300), is_mixed=True)
+
+    np.testing.assert_array_equal(mixed, mix_to_mono(samples))
+    assert gathering.has_nonsense
+
+
+def test_the_loudest_sound_is_kept() -> None:
+    samples = np.full((2, 400), 1e6, np.float32)
+
+    mixed, gathering = gathered(frames_of(samples, layout="stereo", size=200), is_mixed=True)
+
+    np.testing.assert_array_equal(mixed, samples[:1])
+    assert not gathering.has_nonsense
