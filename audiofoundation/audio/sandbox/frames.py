@@ -35,6 +35,7 @@ class FrameGatherer:
     Attributes:
         num_channels: of the first frame and so of all.
         num_samples: samples per channel gathered since the last block.
+        block_samples: as many fill a block.
         has_nonsense: whether there were samples that are no numbers of a sound; they were made silent.
     """
 
@@ -47,13 +48,9 @@ class FrameGatherer:
         self._type = _TYPES[self._format.removesuffix("p")]
         self._is_planar = bool(first.format.is_planar)
         self._native = kernels() if is_mixed and self._is_planar and self._type is np.float32 else None
-        self._block_samples = -(-num_values // self.num_channels)
+        self.block_samples = -(-num_values // self.num_channels)
         num_rows = self.num_channels if self._native is None else 1
-        self._use(np.empty((num_rows, self._block_samples + first.samples), np.float32))
-
-    @property
-    def is_full(self) -> bool:
-        return self.num_samples >= self._block_samples
+        self._use(np.empty((num_rows, self.block_samples + first.samples), np.float32))
 
     def add(self, frame: "av.AudioFrame") -> bool:
         """Gather a frame; False when it has another rate, format or number of channels."""

@@ -6,6 +6,7 @@ headers end a decode early when they are too large; they never size a buffer.
 """
 
 import io
+import itertools
 import os
 import wave
 from collections.abc import Iterator
@@ -105,25 +106,28 @@ class _Decode:
 
     def _blocks(self, container: "av.container.InputContainer", stream: "av.AudioStream") -> Iterator[Samples]:
         """Blocks [channels, n] of about `_BLOCK_VALUES` values, counted and bounded; [1, n] where mono is asked for."""
-        gathering: FrameGatherer | None = None
-        for frame in self._decoded(container.demux(stream)):
-            if gathering is None:
-                check_layout(frame.sample_rate, frame.layout.nb_channels)
-                self._rate_hz = frame.sample_rate
-                self._channel_names = _names_of(frame.layout)
-                self._num_channels = frame.layout.nb_channels
-                gathering = FrameGatherer(frame, _BLOCK_VALUES, is_mixed=self._request.max_channels == 1)
+        frames = self._frames(container.demux(stream))
+        first = next(frames, None)
+        if first is None:
+            return
+        gathering = self._start(first)
+        for frame in itertools.chain((first,), frames):
             if not gathering.add(frame):
                 self._damage = "the number of channels or the sample rate changes within the file"
                 break
-            self._num_source += frame.samples
-            self._refuse_too_much(gathering.num_channels)
-            if gathering.is_full:
+            if gathering.num_samples >= gathering.block_samples:
                 yield self._taken(gathering)
-        if gathering is not None and gathering.num_samples:
+        if gathering.num_samples:
             yield self._taken(gathering)
 
-    def _decoded(self, packets: "Iterator[av.Packet]") -> "Iterator[av.AudioFrame]":
+    def _start(self, first: "av.AudioFrame") -> FrameGatherer:
+        check_layout(first.sample_rate, first.layout.nb_channels)
+        self._rate_hz = first.sample_rate
+        self._channel_names = _names_of(first.layout)
+        self._num_channels = first.layout.nb_channels
+        return FrameGatherer(first, _BLOCK_VALUES, is_mixed=self._request.max_channels == 1)
+
+    def _frames(self, packets: "Iterator[av.Packet]") -> "Iterator[av.AudioFrame]":
         has_sound = False
         while True:
             try:
@@ -147,6 +151,8 @@ class _Decode:
             yield from frames
 
     def _taken(self, gathering: FrameGatherer) -> Samples:
+        self._num_source += gathering.num_samples
+        self._refuse_too_much(gathering.num_channels)
         samples = gathering.take()
         if gathering.has_nonsense:
             self._damage = self._damage or "it contains samples that are no numbers of a sound; they were made silent"

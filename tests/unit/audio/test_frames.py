@@ -32,7 +32,7 @@ def gathered(frames: list[av.AudioFrame], *, is_mixed: bool) -> tuple[Samples, F
     blocks = []
     for frame in frames:
         assert gathering.add(frame)
-        if gathering.is_full:
+        if gathering.num_samples >= gathering.block_samples:
             blocks.append(gathering.take().copy())
     blocks.append(gathering.take().copy())
     return np.concatenate(blocks, axis=1), gathering
