@@ -1,6 +1,7 @@
 """Samples of one recording, in memory while it is short, in a file when it is long."""
 
 import tempfile
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -30,6 +31,7 @@ class SampleSpool:
         self._directory = directory
         self._max_in_memory = max_in_memory
         self._blocks: list[Float32] = []
+        self._starts: list[int] = []  # of the blocks
         self._file: IO[bytes] | None = None
         self._num_channels = 1
         self.num_samples = 0
@@ -46,6 +48,7 @@ class SampleSpool:
         """Forget all samples."""
         self.num_samples = 0
         self._blocks.clear()
+        self._starts.clear()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -53,6 +56,7 @@ class SampleSpool:
     def append(self, samples: Float32) -> None:
         """Add a block, of as many channels as those before; it must not change afterwards."""
         self._num_channels = samples.shape[0]
+        self._starts.append(self.num_samples)
         self.num_samples += samples.shape[1]
         self._blocks.append(samples)
         if self._file is None and self.num_samples * self._num_channels > self._max_in_memory:
@@ -61,6 +65,7 @@ class SampleSpool:
             for block in self._blocks:
                 self._file.write(np.ascontiguousarray(block.T).data)
             self._blocks.clear()
+            self._starts.clear()
 
     def read(self, start: int, stop: int) -> Float32:
         """Return the samples [start, stop) of each channel, which must exist. The array may be the spool's own."""
@@ -71,7 +76,9 @@ class SampleSpool:
             self._file.seek(start * step)
             data = self._file.read((stop - start) * step)
             return np.frombuffer(data, np.float32).reshape(-1, self._num_channels).T
-        if len(self._blocks) != 1:
-            none = np.zeros((self._num_channels, 0), np.float32)
-            self._blocks = [np.concatenate([none, *self._blocks], axis=1)]
-        return self._blocks[0][:, start:stop]
+        first, last = bisect_right(self._starts, start) - 1, bisect_left(self._starts, stop)
+        places = zip(self._blocks[first:last], self._starts[first:last], strict=True)
+        parts = [block[:, max(0, start - begin) : stop - begin] for block, begin in places]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([np.zeros((self._num_channels, 0), np.float32), *parts], axis=1)
