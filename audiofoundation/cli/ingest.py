@@ -10,7 +10,7 @@ import typer
 from audiofoundation.cli import items
 from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
 from audiofoundation.cli.ingest_report import discoveries_of, first_failures, report
-from audiofoundation.cli.output import EXIT_FAILURE, JsonOption, create_progress
+from audiofoundation.cli.output import EXIT_FAILURE, JsonOption, PlainProgress, create_progress
 from audiofoundation.cli.source_lists import PlacedLine, Sources, in_batches, sort_sources
 from audiofoundation.cli.uploads import Tally, Uploader
 from audiofoundation.ingestion.states import OUR_CLASSES, PENDING_STATES
@@ -141,13 +141,14 @@ def _wait(
     client: PlatformClient, collection: str, what: str, count_pending: Callable[[dict[str, Any]], int]
 ) -> dict[str, Any]:
     with create_progress() as progress:
-        task = progress.add_task(what, total=None)
+        task, plain = progress.add_task(what, total=None), PlainProgress()
         while True:
             found = client.get(f"/v1/collections/{collection}")
             if not (num_pending := count_pending(found)):
                 return found
             total = found["items"] + sum(found["discoveries"].values())
             progress.update(task, total=total, completed=max(total - num_pending, 0))
+            plain.say(f"{what}: {max(total - num_pending, 0)} of {total}")
             time.sleep(_POLL_S)
 
 

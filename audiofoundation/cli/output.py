@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, NoReturn
 
@@ -79,3 +80,17 @@ def create_progress() -> Progress:
         disable=not stderr.is_terminal,
         transient=True,
     )
+
+
+class PlainProgress:
+    """Where stderr is no terminal and bars are silent: a line now and then, so that long work is seen to go on."""
+
+    def __init__(self, interval_s: float = 10.0) -> None:
+        self._interval_s = interval_s
+        self._next_s = time.monotonic() + interval_s  # short work says nothing
+
+    def say(self, text: str) -> None:
+        """Print the line, unless one was printed lately or a bar is shown."""
+        if not stderr.is_terminal and time.monotonic() >= self._next_s:
+            note(text)
+            self._next_s = time.monotonic() + self._interval_s

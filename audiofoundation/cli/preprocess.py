@@ -11,6 +11,7 @@ from audiofoundation.cli.ingest import wait_until_settled
 from audiofoundation.cli.output import (
     EXIT_FAILURE,
     JsonOption,
+    PlainProgress,
     create_progress,
     print_json,
     print_line,
@@ -104,11 +105,13 @@ def preprocess(
 
 def _wait_until_ready(client: PlatformClient, dataset: str) -> dict[str, Any]:
     with create_progress() as progress:
-        task = progress.add_task("preprocessing", total=None)
+        task, plain = progress.add_task("preprocessing", total=None), PlainProgress()
         while True:
             found = client.get(f"/v1/datasets/{dataset}")
             num_items = sum(found["states"].values())
-            progress.update(task, total=num_items, completed=num_items - found["states"].get("queued", 0))
+            num_done = num_items - found["states"].get("queued", 0)
+            progress.update(task, total=num_items, completed=num_done)
+            plain.say(f"preprocessing: {num_done} of {num_items} recordings")
             if found["state"] == "ready":
                 return found
             time.sleep(_POLL_S)

@@ -14,6 +14,7 @@ from audiofoundation.cli.output import (
     EXIT_USAGE,
     CommandError,
     JsonOption,
+    PlainProgress,
     fail,
     note,
     print_json,
@@ -147,9 +148,10 @@ def _follow(client: PlatformClient, run: dict[str, Any]) -> dict[str, Any]:
     try:
         with _create_progress() as progress:
             task = progress.add_task(run["state"], total=run["num_steps"], completed=run["step"], loss="", speed="")
-            speed = _Speed()
+            speed, plain = _Speed(), PlainProgress()
             while run["state"] not in _OVER:
                 _update(progress, task, run, speed)
+                plain.say(f"{name}: {run['state']}, step {run['step']} of {run['num_steps']}{_loss_of(run)}")
                 time.sleep(_POLL_S)
                 run = client.get(f"/v1/runs/{name}")
             _update(progress, task, run, speed)
@@ -200,6 +202,11 @@ def _update(progress: Progress, task: TaskID, run: Mapping[str, Any], speed: _Sp
         loss="" if loss is None else f"loss {loss:.4f}",
         speed="" if rate is None else f"{rate:.2f} steps/s",
     )
+
+
+def _loss_of(run: Mapping[str, Any]) -> str:
+    loss = run["losses"].get("model/total")
+    return "" if loss is None else f", loss {loss:.4f}"
 
 
 def _summary(run: Mapping[str, Any]) -> dict[str, Any]:

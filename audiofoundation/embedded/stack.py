@@ -88,6 +88,8 @@ class _Stack:
         """Start everything, write the ready files, wait for a signal, stop everything."""
         stop = asyncio.Event()
         self._handle_signals(stop)
+        num_children = len(self._servers) + len(self._services)
+        self._announce(f"starting {num_children} processes on {self._directory.root}")
         try:
             if await self._start_unless(stop):
                 for path in ready_files:

@@ -18,7 +18,7 @@ from audiofoundation.identifiers import Sha256, sha256_of_stream
 from audiofoundation.inference import loading
 from audiofoundation.inference.classification import ClassifierModel
 from audiofoundation.inference.engine import ContinuationModel
-from audiofoundation.inference.vocoders import DEFAULT_VOCODER, create_weightless
+from audiofoundation.inference.vocoders import DEFAULT_VOCODER, WEIGHTLESS, create_weightless
 from audiofoundation.models.checkpoint import LoadedModel, load_model, read_header
 from audiofoundation.models.registry import bundled_models
 from audiofoundation.settings import ModelSettings
@@ -106,7 +106,8 @@ class ModelStore:
             models = [model for model in models if name in (model.name, model.version)]
         if models:
             return _best(models)
-        known = ", ".join(model.name for model in self.list_models(task)) or "none"
+        names = [model.name for model in self.list_models(task)] + (list(WEIGHTLESS) if task == VOCODER else [])
+        known = ", ".join(names) or "none"
         raise ModelNotFound(f"no {task} model is named {name or _DEFAULT_NAME!r}; there is: {known}", param="model")
 
     def list_with_defaults(self, task: str | None = None) -> list[tuple[ServableModel, bool]]:

@@ -40,6 +40,9 @@ class OfflineGriffinLimStream:
         return griffin_lim(mel, self._config, num_iterations=_OFFLINE_ITERATIONS, seed=self._seed)
 
 
+WEIGHTLESS = (GriffinLimVocoder.name, OfflineGriffinLim.name)
+
+
 def create_weightless(name: str, preset: str = _PRESET) -> Vocoder | None:
     """Return the vocoder of that name, None when the name is of one with weights."""
     config = get_preset(preset)

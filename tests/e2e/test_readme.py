@@ -1,7 +1,7 @@
 """The README's examples, taken from the README and run against a real platform.
 
-Blocks marked `sh` and `python` run, in order, in one shell session; `console` and `text` blocks are for reading.
-Only addresses are replaced: the platform under test listens on free ports.
+Blocks marked `sh` and `python` run as they are, in order, in one shell session; `console` and `text` blocks are for
+reading. They find the platform, which listens on free ports, by its ready file.
 """
 
 import json
@@ -23,7 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 START_S, STOP_S, EXAMPLES_S = 180, 30, 600  # on two cores that others use as well
-HTTP, GRPC = "127.0.0.1:8000", "127.0.0.1:50051"
 
 pytestmark = pytest.mark.slow
 
@@ -88,11 +87,11 @@ def platform(folder: Path, environment: dict[str, str]) -> Iterator[dict[str, st
 @pytest.fixture(scope="module")
 def outcome(folder: Path, environment: dict[str, str], platform: dict[str, str]) -> Outcome:
     """Run every example, one session."""
-    address = platform["url"].removeprefix("http://")
+    assert json.loads((folder / "ready.json").read_text()) == platform
     lines = ["set -euo pipefail"]
     for number, (language, text) in enumerate(examples()):
         name = f"example_{number}.{language}"
-        (folder / name).write_text(text.replace(HTTP, address).replace(GRPC, platform["grpc"]))
+        (folder / name).write_text(text)
         lines += [f"echo '== {name}'", f". ./{name}" if language == "sh" else f"python {name}"]
     done = subprocess.run(
         ["bash", "-c", "\n".join(lines)], cwd=folder, env=environment, capture_output=True, text=True,
