@@ -236,7 +236,7 @@ def band_energies(padded: Float32, config: MelConfig) -> Float32:
 
 def _compiled_band_energies(padded: Float32, config: MelConfig, native: Kernels) -> Float32:
     return native.band_energies(
-        np.ascontiguousarray(padded),
+        np.ascontiguousarray(padded, np.float32),
         config.hop_length,
         hann_window(config),
         sparse_filters(config),

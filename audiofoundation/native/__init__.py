@@ -17,11 +17,14 @@ try:
 except ImportError:  # there was no compiler
     _kernels = None  # type: ignore[assignment]
 
+_INTERFACE = 1
+if _kernels is not None and getattr(_kernels, "INTERFACE", 0) != _INTERFACE:
+    _kernels = None  # type: ignore[assignment]  # of another version of this package: install it again
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 OFF = "AF_NATIVE"  # 0 in the environment: as if it had not been compiled
 _MAX_FFT_SIZE = 4096
-_MOST_LANES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,17 @@ class Description:
 
 
 class Kernels:
-    """The compiled loops. Arrays are float32, contiguous and finite; errors are ValueError."""
+    """The compiled loops.
 
-    def __init__(self, num_lanes: int = _MOST_LANES) -> None:
-        self.num_lanes = _kernels.use_lanes(num_lanes)
+    Attributes:
+        num_lanes: how many frames are worked on at once.
+
+    Raises:
+        ValueError: arrays are not float32 (the loudness filter: float64), or their sizes do not fit each other.
+        BufferError: an array is not contiguous.
+    """
+
+    num_lanes = 0 if _kernels is None else _kernels.NUM_LANES
 
     @staticmethod
     def has_transform(fft_size: int, hop: int) -> bool:
@@ -70,6 +80,7 @@ class Kernels:
         self, samples: Float32, hop: int, window: Float32, filters: SparseFilters, *, power: int, epsilon: float
     ) -> Float32:
         """Return filtered magnitudes (power 1) or powers (2) [T, F] of the frames of samples [N] under the window."""
+        _require_float32(samples, window)
         num_frames = 1 + (samples.size - window.size) // hop
         out = np.empty((num_frames, filters.first.size), np.float32)
         spec = (filters.first, filters.count, filters.weights, power, epsilon)
@@ -80,6 +91,7 @@ class Kernels:
         self, samples: Float32, hop: int, window: Float32, filters: SparseFilters, *, rolloff_share: float
     ) -> Description:
         """Measure the frames of samples [N] under the window."""
+        _require_float32(samples, window)
         num_frames = 1 + (samples.size - window.size) // hop
         shapes = np.empty((num_frames, 3))
         bands = np.empty((num_frames, filters.first.size), np.float32)
@@ -93,6 +105,7 @@ class Kernels:
 
         Samples that are not finite, or above `loudest`, count as silence. Returns how many those were.
         """
+        _require_float32(out)
         return _kernels.mix(out, start, count, tuple(planes), loudest)
 
     def step_energies(
@@ -103,6 +116,7 @@ class Kernels:
         The filter (fourth order, five coefficients each) begins at rest before the warm-up; some lanes begin only
         `warm_up` samples before their step, by when it must have forgotten the rest.
         """
+        _require_float32(samples)
         out = np.empty((samples.size - warm_up) // step)
         _kernels.step_energies(samples, step, warm_up, numerator, denominator, out)
         return out
@@ -117,6 +131,13 @@ def is_compiled() -> bool:
 def kernels() -> Kernels | None:
     """Return the compiled loops, or None where there are none (or `AF_NATIVE=0`)."""
     return None if _kernels is None or os.environ.get(OFF) == "0" else Kernels()
+
+
+def _require_float32(*arrays: Float32) -> None:
+    """The compiled loops see bytes: any other type would be nonsense to them."""
+    for array in arrays:
+        if array.dtype != np.float32:
+            raise ValueError(f"expected float32, got {array.dtype}")
 
 
 def sparse(filters: Float32) -> SparseFilters:

@@ -1,7 +1,8 @@
 /* The inner loops of preprocessing. NumPy does the same where this could not be compiled; tests hold both equal.
  *
- * Every function takes buffers (float32 unless said otherwise), checks their sizes before it touches them and computes
- * without the interpreter's lock. Tables come from the caller; nothing is kept between calls.
+ * Every function takes buffers (float32 unless said otherwise) and checks their sizes before it touches them; those that
+ * work for more than a microsecond let go of the interpreter's lock. Tables come from the caller; nothing is kept
+ * between calls.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -14,6 +15,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define MOST_LANES 8
+#define INTERFACE 1 /* raised when a function's arguments change; native/__init__.py names the one it speaks */
 #define MAX_SIZE 4096
 #define MOST_PLANES 64
 #define TURNED_WIDTH(lanes, ratio) (((lanes) + (ratio) - 1 + (lanes) - 1) / (lanes) * (lanes))
@@ -134,11 +136,11 @@ static int is_spectra(struct spectra *job, const Py_buffer *samples, long hop, c
     return 1;
 }
 
-/* Room for the transform, the turned samples and three spectra of the widest vectors. */
+/* Room for the transform, the turned samples and two spectra of the widest vectors. */
 static void *take_memory(const struct spectra *job)
 {
     long columns = job->hop < job->size ? job->hop : job->size;
-    size_t vectors = job->size + 3 * (job->size / 2 + 1);
+    size_t vectors = job->size + 2 * (job->size / 2 + 1);
     size_t bytes = vectors * 4 * MOST_LANES + 4 * columns * TURNED_WIDTH(MOST_LANES, job->size / columns);
     return aligned_alloc(4 * MOST_LANES, bytes);
 }
@@ -277,18 +279,25 @@ static PyObject *mix(PyObject *module, PyObject *args)
     return result;
 }
 
+static int choose_lanes(int most)
+{
+#ifdef HAS_WIDE
+    __builtin_cpu_init();
+    if (most >= 8 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return 8;
+#endif
+    (void)most;
+    return 4;
+}
+
+/* For tests: work with at most so many lanes from now on; returns how many those are. */
 static PyObject *use_lanes(PyObject *module, PyObject *args)
 {
     (void)module;
-    int wanted;
-    if (!PyArg_ParseTuple(args, "i", &wanted))
+    int most;
+    if (!PyArg_ParseTuple(args, "i", &most))
         return NULL;
-    num_lanes = 4;
-#ifdef HAS_WIDE
-    __builtin_cpu_init();
-    if (wanted >= 8 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        num_lanes = 8;
-#endif
+    num_lanes = choose_lanes(most);
     return PyLong_FromLong(num_lanes);
 }
 
@@ -305,5 +314,12 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", NULL,
 
 PyMODINIT_FUNC PyInit__kernels(void)
 {
-    return PyModule_Create(&definition);
+    num_lanes = choose_lanes(MOST_LANES);
+    PyObject *module = PyModule_Create(&definition);
+    if (module && (PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) ||
+                   PyModule_AddIntConstant(module, "NUM_LANES", num_lanes))) {
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
 }

@@ -3,6 +3,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 _Array = NDArray[Any]
+INTERFACE: int
+NUM_LANES: int
 
 def band_energies(
     samples: _Array,

@@ -69,10 +69,10 @@ INLINE void NAME(load)(const struct spectra *job, const float *samples, long num
 {
     long columns = job->hop < job->size ? job->hop : job->size, ratio = job->size / columns;
     long width = TURNED_WIDTH(LANES, ratio), rows = num + ratio - 1;
-    for (long row = 0; row < rows; row++)
-        for (long column = 0; column < columns; column++)
+    for (long column = 0; column < columns; column++)
+        for (long row = 0; row < rows; row++)
             turned[column * width + row] = samples[row * job->hop + column];
-    for (long row = rows; row < width && num < LANES; row++) /* lanes without a frame must not hold nonsense */
+    for (long row = rows; row < width && num < LANES; row++) /* nothing is left there of the block before */
         for (long column = 0; column < columns; column++)
             turned[column * width + row] = 0.0f;
     for (long part = 0; part < ratio; part++)
@@ -180,8 +180,11 @@ static void NAME(describe)(const struct spectra *job, const struct description *
         long num = job->num_frames - frame < LANES ? job->num_frames - frame : LANES;
         NAME(powers)(job, job->samples + frame * job->hop, num, work, values);
         NAME(filter)(&out->filters, values, num, out->bands + frame * out->filters.num_bands);
+        floats is_frame = {0};
+        for (long lane = 0; lane < num; lane++)
+            is_frame[lane] = 1.0f;
         for (long k = 0; k <= half; k++) {
-            sums[k] += values[k];
+            sums[k] += values[k] * is_frame;
             values[k] = NAME(root)(values[k]);
         }
         NAME(shape)(values, half, out->share, num, out->shapes + frame * 3);
@@ -208,7 +211,7 @@ static void NAME(step_energies)(const struct loudness *job)
     doubles z0 = {0}, z1 = {0}, z2 = {0}, z3 = {0}, energy = {0};
     long left = job->warm_up;
     for (long step = -1; step < most; step++, left = job->step) {
-        energy -= energy;
+        energy = (doubles){0};
         for (long n = 0; n < left; n++) {
             doubles x;
             for (int lane = 0; lane < DOUBLES; lane++)

@@ -19,6 +19,8 @@ RECORDING = Path(__file__).parents[1] / "data" / "recordings" / "music-boomboxhe
 RATE_HZ = 24000
 WIDTHS = (8, 4)  # a machine without AVX2 does the first in the second's width
 
+COMPILED_PRESETS = [it for it in PRESETS.values() if Kernels.has_transform(it.fft_size, it.hop_length)]
+
 compiled = pytest.mark.skipif(_kernels is None, reason="the kernels are not compiled here")
 
 
@@ -29,27 +31,30 @@ def music() -> Float32:
     return samples
 
 
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    yield
+    kernels.cache_clear()
+    if _kernels is not None:
+        _kernels.use_lanes(max(WIDTHS))
+
+
 @pytest.fixture(params=WIDTHS)
-def width(request: pytest.FixtureRequest) -> Iterator[int]:
-    kernels.cache_clear()
-    found = kernels()
-    assert found is not None
-    _kernels.use_lanes(request.param)
-    yield request.param
-    kernels.cache_clear()
+def each_width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(OFF, raising=False)
+    compile_again(monkeypatch, request.param)
 
 
 @pytest.fixture
-def in_numpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Calls are made without the kernels, until the patch is undone."""
+def in_numpy(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Calls are made without the kernels, until `compile_again`."""
     monkeypatch.setenv(OFF, "0")
     kernels.cache_clear()
-    yield monkeypatch
-    kernels.cache_clear()
+    return monkeypatch
 
 
 def compile_again(patch: pytest.MonkeyPatch, width: int) -> None:
-    patch.delenv(OFF)
+    patch.setenv(OFF, "1")
     kernels.cache_clear()
     assert kernels() is not None
     _kernels.use_lanes(width)
@@ -63,7 +68,7 @@ def test_where_there_is_a_compiler_the_kernels_are_compiled() -> None:
 @compiled
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("num_frames", [1, 3, 4, 7, 8, 9, 300])
-@pytest.mark.parametrize("config", PRESETS.values(), ids=lambda config: config.name)
+@pytest.mark.parametrize("config", COMPILED_PRESETS, ids=lambda config: config.name)
 def test_mel(config: MelConfig, num_frames: int, width: int, music: Float32, in_numpy: pytest.MonkeyPatch) -> None:
     padded = music[: config.fft_size + (num_frames - 1) * config.hop_length + config.hop_length // 2]
     expected = band_energies(padded, config)
@@ -76,7 +81,7 @@ def test_mel(config: MelConfig, num_frames: int, width: int, music: Float32, in_
 
 
 @compiled
-@pytest.mark.usefixtures("width")
+@pytest.mark.usefixtures("each_width")
 def test_a_frame_is_the_same_to_the_bit_wherever_it_stands(music: Float32) -> None:
     config = PRESETS["vocos24"]
     whole = band_energies(music[: 1024 + 40 * 256], config)
@@ -86,7 +91,7 @@ def test_a_frame_is_the_same_to_the_bit_wherever_it_stands(music: Float32) -> No
 
 
 @compiled
-@pytest.mark.usefixtures("width")
+@pytest.mark.usefixtures("each_width")
 @pytest.mark.parametrize("samples", [np.zeros(5000, np.float32), np.full(5000, 0.5, np.float32)], ids=["silence", "dc"])
 def test_mel_of_degenerate_sound_is_finite(samples: Float32) -> None:
     assert np.isfinite(log_mel(samples, PRESETS["vocos24"])).all()
@@ -111,7 +116,7 @@ def test_descriptors(num_samples: int, width: int, music: Float32, in_numpy: pyt
 
 
 @compiled
-@pytest.mark.usefixtures("width")
+@pytest.mark.usefixtures("each_width")
 @pytest.mark.parametrize("block", [1, 777, 50000])
 @pytest.mark.parametrize("seconds", [0.05, 0.35, 2.77])
 def test_loudness(seconds: float, block: int, music: Float32) -> None:
@@ -128,7 +133,7 @@ def test_loudness(seconds: float, block: int, music: Float32) -> None:
 
 
 @compiled
-@pytest.mark.usefixtures("width")
+@pytest.mark.usefixtures("each_width")
 def test_loudness_beside_a_large_offset(music: Float32) -> None:
     samples = music * np.float32(0.01) + np.float32(0.9)
     meter = LevelMeter(RATE_HZ)
@@ -137,6 +142,32 @@ def test_loudness_beside_a_large_offset(music: Float32) -> None:
     assert meter.finish().loudness_lufs == pytest.approx(
         integrated_loudness(Waveform(samples[None], RATE_HZ)), abs=1e-6
     )
+
+
+@compiled
+@pytest.mark.usefixtures("each_width")
+@pytest.mark.parametrize("num_frames", [1, 3, 8, 11])
+@pytest.mark.parametrize("hop", [64, 256, 300])
+def test_the_mean_power_is_that_of_the_frames_alone(hop: int, num_frames: int, music: Float32) -> None:
+    samples, window = music[: 256 + (num_frames - 1) * hop + 20], np.hanning(256).astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, 256)[::hop]
+    expected = (np.abs(np.fft.rfft(frames * window)) ** 2).mean(axis=0)
+
+    found = Kernels().describe(samples, hop, window, sparse(np.ones((1, 129), np.float32)), rolloff_share=0.85)
+
+    assert len(frames) == len(found.shapes) == num_frames
+    np.testing.assert_allclose(found.power, expected, rtol=1e-4, atol=1e-6 * expected.max())
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int16, np.int32, ">f4"])
+def test_samples_of_another_type_are_converted_or_refused(dtype: str, music: Float32) -> None:
+    config = PRESETS["vocos24"]
+    samples = (music[:5000] * 1000).astype(dtype)
+
+    np.testing.assert_array_equal(band_energies(samples, config), band_energies(samples.astype(np.float32), config))
+    with pytest.raises(ValueError, match="expected float32"):
+        Kernels().step_energies(samples, 100, 0, np.ones(5), np.ones(5))
 
 
 @compiled

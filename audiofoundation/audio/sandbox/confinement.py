@@ -4,13 +4,11 @@ Every step that a kernel may refuse to an ordinary process is best effort and re
 (`Confinement`); resource limits always hold.
 """
 
-import ctypes
 import gc
 import os
 import resource
 import signal
 from dataclasses import dataclass
-from functools import cache
 
 from audiofoundation.audio.sandbox import seccomp
 
@@ -45,7 +43,7 @@ def leave_network() -> bool:
     flags = _CLONE_NEWNET | _CLONE_NEWIPC
     if os.geteuid() != 0:
         flags |= _CLONE_NEWUSER
-    return bool(_libc().unshare(flags) == 0)
+    return bool(seccomp.libc().unshare(flags) == 0)
 
 
 def drop_root() -> bool:
@@ -62,13 +60,13 @@ def drop_root() -> bool:
 
 
 def forbid_new_privileges() -> None:
-    _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _libc().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    seccomp.libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    seccomp.libc().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def die_with_parent(parent_pid: int) -> None:
     """Have the kernel kill this process when its parent ends, however that ends."""
-    _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    seccomp.libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:
         os._exit(1)
 
@@ -98,9 +96,3 @@ def restrict_system_calls() -> None:
     """Install the seccomp filter; the garbage collector stays off, as the process soon ends anyway."""
     gc.disable()
     seccomp.install()
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    """The C library; children find the functions that were looked up before them."""
-    return ctypes.CDLL(None, use_errno=True)

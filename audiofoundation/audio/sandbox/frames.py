@@ -65,12 +65,20 @@ class FrameGatherer:
         if stop > self._buffer.shape[1]:
             more = np.empty((len(self._buffer), count), np.float32)
             self._use(np.concatenate([self._buffer[:, :start], more], axis=1))
-        self._copy(frame.planes, start, stop)
+        self._copy(self._planes(frame), start, stop)
         self.num_samples = stop
         return True
 
     def _use(self, buffer: Samples) -> None:
         self._buffer, self._rows = buffer, [row.data.cast("B") for row in buffer]
+
+    def _planes(self, frame: "av.AudioFrame") -> "Sequence[av.audio.plane.AudioPlane]":
+        """The frame's planes and no more: of eight, PyAV gives nine, and the ninth is no memory of the frame's."""
+        num_planes = self.num_channels if self._is_planar else 1
+        planes: Sequence[av.audio.plane.AudioPlane] = frame.planes[:num_planes]
+        if len(planes) < num_planes:
+            raise ValueError("a frame lacks channels")
+        return planes
 
     def _copy(self, planes: "Sequence[av.audio.plane.AudioPlane]", start: int, stop: int) -> None:
         count = stop - start

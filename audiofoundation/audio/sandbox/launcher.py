@@ -15,13 +15,14 @@ from pathlib import Path
 from audiofoundation.audio.sandbox.confinement import Confinement
 from audiofoundation.audio.sandbox.protocol import MAX_JSON_BYTES, DecodeRequest
 from audiofoundation.errors import InternalError
+from audiofoundation.native import OFF
 
 _START_S = 60.0
 _FORK_S = 20.0
 _EXIT_S = 2.0
 _ROOT = Path(__file__).resolve().parents[3]
 _CODE = "import sys; sys.path.insert(0, {root!r}); from audiofoundation.audio.sandbox.zygote import main; main({fd})"
-# One thread each: a fork carries over one thread only. Nothing else of our environment is passed on.
+# One thread each: a fork carries over one thread only. Of our own environment only the kernels' switch is passed on.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PATH": os.defpath, "LC_ALL": "C.UTF-8"}
 
 
@@ -41,7 +42,7 @@ class _Zygote:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=_ENVIRONMENT,
+                env={**_ENVIRONMENT, OFF: os.environ.get(OFF, "1")},
                 cwd="/",
                 start_new_session=True,  # a Ctrl-C at the terminal is the caller's business
             )

@@ -69,7 +69,7 @@ def is_supported() -> bool:
 def prepare() -> None:
     """Build the filter and look up prctl, so that forks of this process find both: most of a millisecond each."""
     _filter()
-    _ = _libc().prctl
+    _ = libc().prctl
 
 
 def install() -> None:
@@ -79,15 +79,16 @@ def install() -> None:
         OSError: the kernel does not allow filters.
     """
     header, _ = _filter()
-    libc = _libc()
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+    prctl = libc().prctl
+    if prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "PR_SET_NO_NEW_PRIVS")
-    if libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(header), 0, 0) != 0:
+    if prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(header), 0, 0) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 @cache
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """The C library; forks find the functions that were looked up before them."""
     return ctypes.CDLL(None, use_errno=True)
 
 

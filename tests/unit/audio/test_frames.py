@@ -1,22 +1,29 @@
 """Frames to blocks: mixing on the way gives what mixing afterwards gives, and nonsense is silenced and reported."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from audiofoundation.audio.decode import DecodeLimits, decode_file
 from audiofoundation.audio.sandbox.frames import FrameGatherer
+from audiofoundation.audio.sandbox.launcher import stop_zygote
 from audiofoundation.audio.waveform import Samples, mix_to_mono
-from audiofoundation.native import OFF, kernels
+from audiofoundation.native import OFF, is_compiled, kernels
 
 
 @pytest.fixture(params=["compiled", "numpy"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if request.param == "compiled" and not is_compiled():
+        pytest.skip("the kernels are not compiled here")
     monkeypatch.setenv(OFF, "0" if request.param == "numpy" else "1")
     kernels.cache_clear()
+    stop_zygote()  # the next one is started with that environment
     yield
     kernels.cache_clear()
+    stop_zygote()
 
 
 def frames_of(samples: Samples, *, layout: str, size: int) -> list[av.AudioFrame]:
@@ -71,3 +78,24 @@ def test_the_loudest_sound_is_kept() -> None:
 
     np.testing.assert_array_equal(mixed, samples[:1])
     assert not gathering.has_nonsense
+
+
+@pytest.mark.parametrize(("codec", "fmt", "name"), [("aac", "fltp", "seven.m4a"), ("libopus", "flt", "seven.opus")])
+def test_eight_channels_are_all_that_is_read(codec: str, fmt: str, name: str, tmp_path: Path) -> None:
+    tone = 0.25 * np.sin(2 * np.pi * 440 * np.arange(48000) / 48000)
+    gains = np.array([1, 1, 0, 0, 0.5, 0.5, 1, 1])
+    samples = (gains[:, None] * tone).astype(np.float32)
+    with av.open(tmp_path / name, "w") as out:
+        stream = out.add_stream(codec, rate=48000, layout="7.1", bit_rate=512_000)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T).reshape(1, -1), format="flt", layout="7.1")
+        frame.sample_rate = 48000
+        resampler = av.AudioResampler(format=fmt, layout="7.1", rate=48000)
+        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
+            out.mux(stream.encode(part))
+
+    limits = DecodeLimits(max_duration_s=10, max_bytes=1 << 24)
+    mono, whole = (decode_file(tmp_path / name, limits=limits, is_mono=is_mono) for is_mono in (True, False))
+
+    assert mono.info.num_channels == whole.waveform.num_channels == 8
+    np.testing.assert_allclose(mono.waveform.samples, mix_to_mono(whole.waveform.samples), atol=1e-6)
+    assert np.abs(mono.waveform.samples[0, 8000:40000]).max() == pytest.approx(0.25 * gains.mean(), rel=0.05)
