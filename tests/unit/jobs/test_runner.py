@@ -50,6 +50,8 @@ def test_late_hint_does_another_due_job(queue: JobQueue) -> None:
 def test_message_for_no_job_does_nothing(queue: JobQueue) -> None:
     run_job(queue, JobId("job_gone"), COUNTING, SETTINGS)
 
+    assert effects(queue.engine) == []
+
 
 def test_effect_enqueues_what_follows(queue: JobQueue) -> None:
     def handle(_claim: Claim) -> Effect:
