@@ -19,6 +19,12 @@ from tests.servers import PostgresServer, S3Server, ValkeyServer, missing_postgr
 structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Never name a test after bytes: they may differ between two processes (a gzip header holds the time), and workers
+    that collected different names refuse to run."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageSettings]:
     """A real S3 server; it may be shared, so use your own keys or bucket."""
