@@ -51,8 +51,8 @@ class StreamingResampler:
     def _to_exact_length(self, out: Samples) -> Samples:
         """soxr rounds the length by its own state (off by one sample at some ratios); ours is stated."""
         target = output_length(self._num_in, self._in_rate_hz, self._out_rate_hz) - self._num_out
-        missing = max(0, target - out.shape[1])
-        return np.pad(out[:, : max(0, target)], ((0, 0), (0, missing)))
+        missing = target - out.shape[1]
+        return np.pad(out, ((0, 0), (0, missing))) if missing > 0 else out[:, : max(0, target)]
 
 
 def output_length(num_samples: int, in_rate_hz: int, out_rate_hz: int) -> int:

@@ -225,13 +225,12 @@ def log_mel(samples: Float32, config: MelConfig) -> Float32:
 def band_energies(padded: Float32, config: MelConfig) -> Float32:
     """Return the filtered magnitudes [T, F] of an already padded waveform, before the logarithm."""
     num_frames = max(0, 1 + (padded.size - config.fft_size) // config.hop_length)
-    out = np.empty((num_frames, config.num_bands), np.float32)
     if num_frames == 0:
-        return out
+        return np.empty((0, config.num_bands), np.float32)
     native = kernels()
     if native is not None and native.has_transform(config.fft_size, config.hop_length):
         return _compiled_band_energies(padded, config, native)
-    return _numpy_band_energies(padded, config, out)
+    return _numpy_band_energies(padded, config, num_frames)
 
 
 def _compiled_band_energies(padded: Float32, config: MelConfig, native: Kernels) -> Float32:
@@ -245,9 +244,9 @@ def _compiled_band_energies(padded: Float32, config: MelConfig, native: Kernels)
     )
 
 
-def _numpy_band_energies(padded: Float32, config: MelConfig, out: Float32) -> Float32:
-    """Fill `out` [T, F], in blocks of frames so that intermediate spectra stay in cache."""
-    num_frames = len(out)
+def _numpy_band_energies(padded: Float32, config: MelConfig, num_frames: int) -> Float32:
+    """In blocks of frames, so that intermediate spectra stay in cache."""
+    out = np.empty((num_frames, config.num_bands), np.float32)
     window = hann_window(config)
     frames = np.lib.stride_tricks.sliding_window_view(padded, config.fft_size)[:: config.hop_length]
     block = np.empty((min(_BLOCK_FRAMES, num_frames), config.fft_size), np.float32)

@@ -5,7 +5,6 @@ rounding; `tests/numerics/test_native.py` says so for every vector width that th
 """
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -100,13 +99,13 @@ class Kernels:
         _kernels.describe(samples, hop, window, _tables(window.size), *spec, shapes, bands, power)
         return Description(shapes, bands, power)
 
-    def mix(self, out: Float32, start: int, count: int, planes: Sequence[object], *, loudest: float) -> int:
+    def mix(self, out: Float32, start: int, count: int, planes: tuple[object, ...], *, loudest: float) -> int:
         """Write the mean of the first `count` samples of each plane (bytes of float32) to out[0, start:start + count].
 
         Samples that are not finite, or above `loudest`, count as silence. Returns how many those were.
         """
         _require_float32(out)
-        return _kernels.mix(out, start, count, tuple(planes), loudest)
+        return _kernels.mix(out, start, count, planes, loudest)
 
     def step_energies(
         self, samples: Float32, step: int, warm_up: int, numerator: Float64, denominator: Float64

@@ -3,8 +3,7 @@
 Where only the mean of the channels is wanted, it is taken in the same step.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -12,7 +11,11 @@ import numpy as np
 from audiofoundation.audio.waveform import Samples, mix_to_mono
 from audiofoundation.native import kernels
 
-_LOUDEST = np.float32(1e6)  # 120 dB over full scale; the squares of 1e20, which a float file can hold, are infinite
+if TYPE_CHECKING:
+    _Planes = tuple[av.audio.plane.AudioPlane, ...]
+
+_LOUDEST = 1e6  # 120 dB over full scale; the squares of 1e20, which a float file can hold, are infinite
+_USUAL_FRAME = 4096
 
 _TYPES: dict[str, type[np.number[Any]]] = {
     "u8": np.uint8,
@@ -46,11 +49,15 @@ class FrameGatherer:
         self._is_mixed = is_mixed
         self._rate_hz, self._format = first.sample_rate, first.format.name
         self._type = _TYPES[self._format.removesuffix("p")]
+        is_integer = np.issubdtype(self._type, np.integer)
+        self._scale = np.float32(2.0 ** (1 - 8 * np.dtype(self._type).itemsize)) if is_integer else None
         self._is_planar = bool(first.format.is_planar)
+        self._num_planes = self.num_channels if self._is_planar else 1
         self._native = kernels() if is_mixed and self._is_planar and self._type is np.float32 else None
         self.block_samples = -(-num_values // self.num_channels)
         num_rows = self.num_channels if self._native is None else 1
-        self._use(np.empty((num_rows, self.block_samples + first.samples), np.float32))
+        spare = max(first.samples, _USUAL_FRAME)  # the first frame of an mp3 is a short one
+        self._use(np.empty((num_rows, self.block_samples + spare), np.float32))
 
     def add(self, frame: "av.AudioFrame") -> bool:
         """Gather a frame; False when it has another rate, format or number of channels."""
@@ -65,26 +72,28 @@ class FrameGatherer:
         if stop > self._buffer.shape[1]:
             more = np.empty((len(self._buffer), count), np.float32)
             self._use(np.concatenate([self._buffer[:, :start], more], axis=1))
-        self._copy(self._planes(frame), start, stop)
+        planes = frame.planes
+        if len(planes) != self._num_planes:
+            planes = self._own(planes)
+        if self._native is None:
+            self._copy(planes, start, stop)
+        elif self._native.mix(self._buffer, start, count, planes, loudest=_LOUDEST):
+            self.has_nonsense = True
         self.num_samples = stop
         return True
 
     def _use(self, buffer: Samples) -> None:
         self._buffer, self._rows = buffer, [row.data.cast("B") for row in buffer]
 
-    def _planes(self, frame: "av.AudioFrame") -> "Sequence[av.audio.plane.AudioPlane]":
+    def _own(self, planes: "_Planes") -> "_Planes":
         """The frame's planes and no more: of eight, PyAV gives nine, and the ninth is no memory of the frame's."""
-        num_planes = self.num_channels if self._is_planar else 1
-        planes: Sequence[av.audio.plane.AudioPlane] = frame.planes[:num_planes]
-        if len(planes) < num_planes:
+        if len(planes) < self._num_planes:
             raise ValueError("a frame lacks channels")
-        return planes
+        return planes[: self._num_planes]
 
-    def _copy(self, planes: "Sequence[av.audio.plane.AudioPlane]", start: int, stop: int) -> None:
+    def _copy(self, planes: "_Planes", start: int, stop: int) -> None:
         count = stop - start
-        if self._native is not None:
-            self.has_nonsense |= self._native.mix(self._buffer, start, count, planes, loudest=float(_LOUDEST)) > 0
-        elif not self._is_planar:
+        if not self._is_planar:
             values = np.frombuffer(planes[0], self._type, count * self.num_channels)
             self._buffer[:, start:stop] = values.reshape(count, self.num_channels).T
         elif self._type is np.float32:  # bytes to bytes: a quarter of the time that an array around each plane takes
@@ -103,8 +112,8 @@ class FrameGatherer:
         self.num_samples = 0
         if self._type is np.uint8:
             samples -= np.float32(128)
-        if np.issubdtype(self._type, np.integer):
-            samples *= np.float32(2.0 ** (1 - 8 * np.dtype(self._type).itemsize))
+        if self._scale is not None:
+            samples *= self._scale
         if self._native is not None:
             return samples
         samples = self._without_nonsense(samples)

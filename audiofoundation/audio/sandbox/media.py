@@ -33,6 +33,7 @@ _BLOCK_VALUES = 1 << 16
 _MIN_MISSING_S, _MIN_MISSING_RATIO = 0.1, 0.01
 _FLUSH_BYTES = 1 << 18
 _GUESSED = {3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_NUM_WARM_UPS = 20
 _MIN_BOMB_S = 60.0  # a file that decodes to less than this is no bomb, whatever its ratio
 
 
@@ -244,14 +245,19 @@ def silent_wav() -> bytes:
 
 
 def warm_up() -> None:
-    """Decode something harmless, so that children find every lazily loaded part in memory."""
+    """Decode something harmless, so that children find every lazily loaded part in memory.
+
+    Several times, until the interpreter has specialised the code: it does so in place, and each page that a child
+    writes to is copied.
+    """
     av.logging.set_level(None)
     request = DecodeRequest("wav", 10.0, 1e9, 1 << 20, 16000, 1, 10, 1 << 30)
     input_fd = os.memfd_create("warm-up")
     output_fd = os.memfd_create("warm-up")
     os.write(input_fd, silent_wav())
-    os.lseek(input_fd, 0, os.SEEK_SET)
-    decode_descriptor(request, input_fd, output_fd)
+    for _ in range(_NUM_WARM_UPS):
+        os.lseek(output_fd, 0, os.SEEK_SET)
+        decode_descriptor(request, input_fd, output_fd)
     os.close(input_fd)
     os.close(output_fd)
 

@@ -90,7 +90,7 @@ def declared_duration_s(
 ) -> float | None:
     """How long the file says it is; None when it does not say, or when ffmpeg only guesses."""
     if stream.duration is not None and stream.time_base:
-        seconds = float(stream.duration * stream.time_base)
+        seconds = stream.duration * stream.time_base.numerator / stream.time_base.denominator
     elif container.duration is not None:
         seconds = container.duration / av.time_base
     else:

@@ -9,7 +9,7 @@ import contextlib
 import gc
 import json
 import os
-import selectors
+import select
 import socket
 import sys
 from dataclasses import asdict
@@ -55,18 +55,18 @@ class _Zygote:
     def __init__(self, control: socket.socket, *, has_seccomp: bool) -> None:
         self._control = control
         self._has_seccomp = has_seccomp
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll()
         self._children: dict[int, tuple[int, socket.socket]] = {}  # pidfd: pid, status socket
 
     def serve(self) -> None:
-        self._selector.register(self._control, selectors.EVENT_READ)
+        control_fd = self._control.fileno()
+        self._epoll.register(control_fd, select.EPOLLIN)
         while True:
-            for key, _ in self._selector.select():
-                if key.fileobj is self._control:
-                    if not self._accept():
-                        return
-                else:
-                    self._reap(key.fd)
+            for fd, _ in self._epoll.poll():
+                if fd != control_fd:
+                    self._reap(fd)
+                elif not self._accept():
+                    return
 
     def _accept(self) -> bool:
         data, descriptors = _receive(self._control)
@@ -77,27 +77,28 @@ class _Zygote:
                 os.close(fd)
             return True
         input_fd, output_fd, status_fd = descriptors
-        with contextlib.closing(socket.socket(fileno=status_fd)) as status:
-            try:
-                pid = _fork_child(DecodeRequest.from_json(data), input_fd, output_fd, has_seccomp=self._has_seccomp)
-            except OSError:
-                return True  # no process to be had now: the caller sees its status socket close
-            finally:
-                os.close(input_fd)
-                os.close(output_fd)
-            self._watch(pid, status.dup())
+        status = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, status_fd)
+        try:
+            pid = _fork_child(DecodeRequest.from_json(data), input_fd, output_fd, has_seccomp=self._has_seccomp)
+        except OSError:
+            status.close()  # no process to be had now: this is how the caller learns it
+        else:
+            self._watch(pid, status)
+        finally:
+            os.close(input_fd)
+            os.close(output_fd)
         return True
 
     def _watch(self, pid: int, status: socket.socket) -> None:
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = (pid, status)
-        self._selector.register(pidfd, selectors.EVENT_READ)
+        self._epoll.register(pidfd, select.EPOLLIN)
         with contextlib.suppress(OSError):
             status.sendmsg([b"pidfd"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd]).tobytes())])
 
     def _reap(self, pidfd: int) -> None:
         pid, status = self._children.pop(pidfd)
-        self._selector.unregister(pidfd)
+        self._epoll.unregister(pidfd)
         os.close(pidfd)
         exit_code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         with contextlib.closing(status), contextlib.suppress(OSError):
