@@ -191,6 +191,6 @@ def _configured_servers(settings: Settings) -> Iterator[Finding]:
 
 def _server(name: str, block: Block, field: str, check: Callable[[Block], str | None]) -> Finding:
     if field not in block.model_fields_set:
-        return Finding(name, "ok", "embedded: `up` starts it")
+        return Finding(name, "ok", "embedded: `up` starts and stops its own")
     trouble = check(block)
     return Finding(name, "failed", trouble) if trouble else Finding(name, "ok", "answers")
