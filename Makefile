@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+# Tests and the platform start hundreds of processes, each two to three times as slow without compiled bytecode.
+export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help setup demo up test test-fast lint types proto bench fmt
 
 VENV := .venv
