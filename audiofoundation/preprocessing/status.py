@@ -58,7 +58,8 @@ def get_dataset(session: Session, dataset_id: str) -> Dataset:
     """Return a dataset. Raises NotFound."""
     found = session.get(Dataset, dataset_id)
     if found is None:
-        raise NotFound(f"there is no dataset {dataset_id!r}; make one with `audiofoundation preprocess` or POST /v1/datasets")
+        how = "`audiofoundation preprocess` or POST /v1/datasets"
+        raise NotFound(f"there is no dataset {dataset_id!r}; make one with {how}")
     return found
 
 

@@ -25,6 +25,7 @@ _TYPES: dict[str, type[np.number[Any]]] = {
     "flt": np.float32,
     "dbl": np.float64,
 }
+_SCALES = {np.uint8: 2.0**-7, np.int16: 2.0**-15, np.int32: 2.0**-31, np.int64: 2.0**-63}  # full scale is 1
 
 
 class FrameGatherer:
@@ -49,8 +50,7 @@ class FrameGatherer:
         self._is_mixed = is_mixed
         self._rate_hz, self._format = first.sample_rate, first.format.name
         self._type = _TYPES[self._format.removesuffix("p")]
-        is_integer = np.issubdtype(self._type, np.integer)
-        self._scale = np.float32(2.0 ** (1 - 8 * np.dtype(self._type).itemsize)) if is_integer else None
+        self._scale = _SCALES.get(self._type)
         self._is_planar = bool(first.format.is_planar)
         self._num_planes = self.num_channels if self._is_planar else 1
         self._native = kernels() if is_mixed and self._is_planar and self._type is np.float32 else None
@@ -83,7 +83,8 @@ class FrameGatherer:
         return True
 
     def _use(self, buffer: Samples) -> None:
-        self._buffer, self._rows = buffer, [row.data.cast("B") for row in buffer]
+        self._buffer = buffer
+        self._rows = [] if self._native is not None else [row.data.cast("B") for row in buffer]
 
     def _own(self, planes: "_Planes") -> "_Planes":
         """The frame's planes and no more: of eight, PyAV gives nine, and the ninth is no memory of the frame's."""

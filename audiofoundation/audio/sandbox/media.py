@@ -5,6 +5,7 @@ nested opens are refused, decoders are those of a list, and samples are counted 
 headers end a decode early when they are too large; they never size a buffer.
 """
 
+import contextlib
 import io
 import itertools
 import os
@@ -13,10 +14,11 @@ from collections.abc import Iterator
 
 import av
 import av.logging
+import numpy as np
 
 from audiofoundation.audio.resample import StreamingResampler
 from audiofoundation.audio.sandbox import protocol
-from audiofoundation.audio.sandbox.formats import FULL_NAMES
+from audiofoundation.audio.sandbox.formats import AUDIO_DECODERS, FULL_NAMES
 from audiofoundation.audio.sandbox.frames import FrameGatherer
 from audiofoundation.audio.sandbox.opening import (
     DescriptorFile,
@@ -28,8 +30,9 @@ from audiofoundation.audio.sandbox.opening import (
 )
 from audiofoundation.audio.sandbox.protocol import DecodeRequest, StreamEnd, StreamError, StreamInfo
 from audiofoundation.audio.waveform import Samples, mix_to_stereo
+from audiofoundation.native import kernels
 
-_BLOCK_VALUES = 1 << 16
+_BLOCK_VALUES = 1 << 15
 _MIN_MISSING_S, _MIN_MISSING_RATIO = 0.1, 0.01
 _FLUSH_BYTES = 1 << 18
 _GUESSED = {3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
@@ -99,6 +102,10 @@ class _Decode:
 
     def _send_all(self, first: Samples, blocks: Iterator[Samples], rate_hz: int) -> None:
         out_rate_hz = self._request.target_rate_hz or rate_hz
+        if out_rate_hz == rate_hz:
+            for block in itertools.chain((first,), blocks):
+                self._send(self._mix(block).copy())  # the buffer of frames is used again
+            return
         resampler = StreamingResampler(rate_hz, out_rate_hz, self._request.channels_of(self._num_channels))
         self._send(resampler.push(self._mix(first)))
         for block in blocks:
@@ -185,7 +192,7 @@ class _Decode:
     def _send(self, samples: Samples) -> None:
         if not samples.shape[1]:
             return
-        data = memoryview(samples.T.tobytes())  # a copy: the buffer of frames is used again
+        data = np.ascontiguousarray(samples.T).data.cast("B")
         self._num_sent_bytes += len(data)
         if self._num_sent_bytes > self._request.decoded_bytes:
             raise MediaRefused("too_large", "decoded it would take more memory than is allowed")
@@ -251,6 +258,10 @@ def warm_up() -> None:
     writes to is copied.
     """
     av.logging.set_level(None)
+    kernels()
+    for name in AUDIO_DECODERS:  # the first one of a kind to be opened computes its tables: 2 ms for AAC
+        with contextlib.suppress(av.error.FFmpegError, ValueError):  # some want a header first, some are not built in
+            av.CodecContext.create(name, "r").open()
     request = DecodeRequest("wav", 10.0, 1e9, 1 << 20, 16000, 1, 10, 1 << 30)
     input_fd = os.memfd_create("warm-up")
     output_fd = os.memfd_create("warm-up")

@@ -89,8 +89,9 @@ def declared_duration_s(
     container: "av.container.InputContainer", stream: "av.AudioStream", input_fd: int
 ) -> float | None:
     """How long the file says it is; None when it does not say, or when ffmpeg only guesses."""
-    if stream.duration is not None and stream.time_base:
-        seconds = stream.duration * stream.time_base.numerator / stream.time_base.denominator
+    time_base = stream.time_base
+    if stream.duration is not None and time_base is not None:
+        seconds = stream.duration * time_base.numerator / time_base.denominator
     elif container.duration is not None:
         seconds = container.duration / av.time_base
     else:
