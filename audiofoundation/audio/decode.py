@@ -17,6 +17,7 @@ import numpy as np
 
 from audiofoundation.audio.magic import HEAD_BYTES, Container, recognise
 from audiofoundation.audio.sandbox.client import ChildKilled, SandboxedStream
+from audiofoundation.audio.sandbox.launcher import confinement
 from audiofoundation.audio.sandbox.protocol import DecodeRequest, MaxChannels, StreamError, StreamInfo
 from audiofoundation.audio.waveform import Samples, Waveform
 from audiofoundation.errors import AudioTooLong, DecodeFailed, Overloaded, PayloadTooLarge
@@ -66,6 +67,15 @@ class Decoded:
     waveform: Waveform
     info: AudioInfo
     damage: str | None
+
+
+def prepare_decoder() -> None:
+    """Start the process that forks decoders, which the first recording would otherwise wait for.
+
+    Raises:
+        InternalError: it does not start on this machine.
+    """
+    confinement()
 
 
 def decode(data: bytes, *, limits: DecodeLimits, target_rate_hz: int | None = None, is_mono: bool = False) -> Decoded:

@@ -45,10 +45,10 @@ def items(
         print_json(page)
         return
     rows = [
-        (item["state"], item["source"], item["channel"] or "", item["license"] or "", _when(item), _why(item))
+        (item["id"], *(item[name] or "" for name in ("state", "source", "channel", "license")), _when(item), _why(item))
         for item in page["items"]
     ]
-    print_table(("state", "source", "channel", "licence", "retrieved", "why not"), rows)
+    print_table(("item", "state", "source", "channel", "licence", "retrieved", "why not"), rows)
     if page["next_cursor"]:
         print_line(f"more with --cursor {page['next_cursor']}")
 

@@ -40,7 +40,9 @@ def print_json(value: Mapping[str, JsonValue]) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
     """Print a table on stdout."""
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")  # nothing is cut off: ids are there to be copied
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     print_renderable(table)

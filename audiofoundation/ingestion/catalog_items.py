@@ -66,7 +66,8 @@ def get_collection(session: Session, id_or_name: str) -> Collection:
     # An id wins over a name that looks like one.
     found = session.scalars(select(Collection).where(wanted).order_by(Collection.id != id_or_name)).first()
     if found is None:
-        raise NotFound(f"no collection is called {id_or_name!r}; make it with POST /v1/collections")
+        how = "`audiofoundation ingest` or POST /v1/collections"
+        raise NotFound(f"no collection is called {id_or_name!r}; make it with {how}")
     return found
 
 

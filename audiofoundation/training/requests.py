@@ -80,7 +80,8 @@ def create_run(unit: UnitOfWork, request: RunRequest, *, pretrained_dir: Path) -
         return run_id
     dataset = unit.session.get(Dataset, request.dataset_id)
     if dataset is None:
-        raise NotFound(f"there is no dataset {request.dataset_id!r}", param="dataset")
+        how = "`audiofoundation preprocess` or POST /v1/datasets"
+        raise NotFound(f"there is no dataset {request.dataset_id!r}; make one with {how}", param="dataset")
     _check_dataset(dataset, recipe)
     if holds_taken_down(unit.session, dataset.manifest_sha256 or ""):
         raise Conflict(
@@ -203,7 +204,7 @@ def job_key(run_id: RunId) -> str:
 def _get_run(session: Session, run_id: RunId) -> Run:
     run = session.get(Run, run_id)
     if run is None:
-        raise NotFound(f"there is no run {run_id!r}", param="run")
+        raise NotFound(f"there is no run {run_id!r}; see `audiofoundation runs list` or GET /v1/runs", param="run")
     return run
 
 

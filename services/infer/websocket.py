@@ -2,8 +2,9 @@
 
 Client: `session.config` (sticky: later ones change single fields), binary frames with the prompt, `input.done`;
 `response.cancel` at any time. Server: `audio.start`, binary frames, `audio.done`; `error` for a request that
-failed, after which the next may follow. The socket is closed on overload (1013), for clients that do not read
-(1013) and for prompts over the limit (1009). Where all places for sessions are taken there is a 503 instead.
+failed, after which the next may follow, or for a `session.config` that is wrong, after which a right one must. The
+socket is closed on overload (1013), for clients that do not read (1013) and for prompts over the limit (1009). Where
+all places for sessions are taken there is a 503 instead.
 """
 
 import asyncio
@@ -61,6 +62,7 @@ class Session:
     def __init__(self, websocket: WebSocket, container: InferContainer, held: HeldBytes) -> None:
         self._websocket, self._container, self._held = websocket, container, held
         self._config = SessionConfig()
+        self._is_config_refused = False
         self._prompt = bytearray()
         self._answering: asyncio.Task[None] | None = None
         self._running: RunningContinuation | None = None
@@ -104,7 +106,9 @@ class Session:
         event = _parse(text)
         match event.get("type"):
             case "session.config":
+                self._is_config_refused = True
                 self._config = _changed(self._config, event)
+                self._is_config_refused = False
             case "input.done":
                 self._start_answer()
             case "response.cancel":
@@ -118,6 +122,9 @@ class Session:
         if self._answering is not None and not self._answering.done():
             raise Conflict("a continuation is under way on this socket; wait for audio.done or cancel it")
         prompt, self._prompt = bytes(self._prompt), bytearray()
+        if self._is_config_refused:
+            self._held.release(len(prompt))
+            raise InvalidRequest("the last session.config was refused: send one that is right, then the prompt again")
         self._is_cancelled = False
         self._answering = asyncio.ensure_future(self._answer(self._config, prompt))
 

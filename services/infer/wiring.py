@@ -6,7 +6,7 @@ from typing import Self
 
 import structlog
 
-from audiofoundation.audio.decode import DecodeLimits
+from audiofoundation.audio.decode import DecodeLimits, prepare_decoder
 from audiofoundation.catalog.engine import create_catalog_engine
 from audiofoundation.errors import AudioFoundationError
 from audiofoundation.features.mel import get_preset
@@ -71,9 +71,9 @@ class InferContainer:
         )
 
     async def warm_up(self) -> None:
-        """Load the default models; without them the process serves what requests name."""
+        """Load the default models, without which the process serves what requests name, and start the decoder."""
         try:
-            await asyncio.to_thread(self._load_defaults)
+            await asyncio.gather(asyncio.to_thread(self._load_defaults), asyncio.to_thread(prepare_decoder))
         except AudioFoundationError as error:
             _log.error("default_models_missing", error=error.message)
             self.not_ready = error.message
