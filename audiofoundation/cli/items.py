@@ -44,11 +44,17 @@ def items(
     if is_json:
         print_json(page)
         return
-    rows = [
-        (item["id"], *(item[name] or "" for name in ("state", "source", "channel", "license")), _when(item), _why(item))
-        for item in page["items"]
-    ]
-    print_table(("item", "state", "source", "channel", "licence", "retrieved", "why not"), rows)
+    columns = {
+        "item": [item["id"] for item in page["items"]],
+        "state": [item["state"] for item in page["items"]],
+        "source": [item["source"] for item in page["items"]],
+        "channel": [item["channel"] or "" for item in page["items"]],
+        "licence": [item["license"] or "" for item in page["items"]],
+        "retrieved": [_when(item) for item in page["items"]],
+        "why not": [_why(item) for item in page["items"]],
+    }
+    known = {name: cells for name, cells in columns.items() if name == "item" or any(cells)}
+    print_table(tuple(known), list(zip(*known.values(), strict=True)))
     if page["next_cursor"]:
         print_line(f"more with --cursor {page['next_cursor']}")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, NoReturn
 
 import typer
+from rich import box
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import (
@@ -21,6 +22,8 @@ from rich.table import Table
 
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+
+_WIDEST = 1000
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -39,10 +42,10 @@ def print_json(value: Mapping[str, JsonValue]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table on stdout."""
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")  # nothing is cut off: ids are there to be copied
+    """Print a table on stdout. Nothing is cut off, and the first column, of ids, is one piece that can be copied."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     print_renderable(table)
@@ -50,7 +53,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
 
 def print_renderable(renderable: RenderableType) -> None:
     """Print anything that rich can render on stdout."""
-    Console(highlight=False).print(renderable)
+    console = Console(highlight=False)
+    if not console.is_terminal:  # nobody's window: as wide as it is
+        wanted = console.measure(renderable, options=console.options.update(width=_WIDEST)).maximum
+        console.width = max(console.width, wanted)
+    console.print(renderable)
 
 
 def print_line(text: str) -> None:

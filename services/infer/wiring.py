@@ -75,7 +75,7 @@ class InferContainer:
         try:
             await asyncio.gather(asyncio.to_thread(self._load_defaults), asyncio.to_thread(prepare_decoder))
         except AudioFoundationError as error:
-            _log.error("default_models_missing", error=error.message)
+            _log.error("warm_up_failed", error=error.message)
             self.not_ready = error.message
         else:
             self.not_ready = None
