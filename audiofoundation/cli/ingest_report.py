@@ -69,7 +69,7 @@ def report(tally: Tally, progress: dict[str, Any], failures: Sequence[Failure], 
     )
     rows: list[tuple[str, str, int]] = [("line rejected", name, n) for name, n in sorted(tally.rejected.items())]
     rows += [("item " + state, "", n) for state, n in sorted(progress["states"].items())]
-    rows += [("  of these", name, n) for name, n in sorted(progress["error_classes"].items())]
+    rows += [("not taken", name, n) for name, n in sorted(progress["error_classes"].items())]
     print_table(("state", "reason", "count"), rows)
     for failure in failures:
         print_line(f"failed: {failure.source}: {failure.error} ({failure.error_class})")

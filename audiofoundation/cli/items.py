@@ -54,7 +54,7 @@ def items(
         "why not": [_why(item) for item in page["items"]],
     }
     known = {name: cells for name, cells in columns.items() if name == "item" or any(cells)}
-    print_table(tuple(known), list(zip(*known.values(), strict=True)))
+    print_table(tuple(known), list(zip(*known.values(), strict=True)), has_ids=True)
     if page["next_cursor"]:
         print_line(f"more with --cursor {page['next_cursor']}")
 

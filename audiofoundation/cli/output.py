@@ -23,7 +23,7 @@ from rich.table import Table
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 
-_WIDEST = 1000
+_WIDEST = 1 << 16
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -41,11 +41,17 @@ def print_json(value: Mapping[str, JsonValue]) -> None:
     sys.stdout.flush()
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table on stdout. Nothing is cut off, and the first column, of ids, is one piece that can be copied."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, has_ids: bool = False) -> None:
+    """Print a table on stdout; nothing is cut off.
+
+    Args:
+        columns: their names.
+        rows: a cell for each column.
+        has_ids: the first column holds ids, which are kept in one piece to be copied.
+    """
+    table = Table(box=box.SIMPLE_HEAD)
     for number, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=number == 0)
+        table.add_column(column, overflow="fold", no_wrap=has_ids and number == 0)
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     print_renderable(table)
@@ -54,7 +60,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
 def print_renderable(renderable: RenderableType) -> None:
     """Print anything that rich can render on stdout."""
     console = Console(highlight=False)
-    if not console.is_terminal:  # nobody's window: as wide as it is
+    if not sys.stdout.isatty():  # nobody's window: as wide as it is
         wanted = console.measure(renderable, options=console.options.update(width=_WIDEST)).maximum
         console.width = max(console.width, wanted)
     console.print(renderable)

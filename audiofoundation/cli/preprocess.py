@@ -129,5 +129,5 @@ def _report(found: dict[str, Any], *, is_json: bool) -> None:
         per_wall, per_cpu = (found["hours"] * 3600 / max(found[name], 1e-3) for name in ("wall_s", "cpu_s"))
         print_line(f"{per_wall:.0f} seconds of sound per second, {per_cpu:.0f} per CPU second")
     rows = [("recording " + state, "", n) for state, n in sorted(found["states"].items())]
-    rows += [("  of these", name, n) for name, n in sorted(found["error_classes"].items())]
+    rows += [("not taken", name, n) for name, n in sorted(found["error_classes"].items())]
     print_table(("state", "reason", "count"), rows)

@@ -97,7 +97,7 @@ def list_runs(
         (run["run"], run["recipe"], run["state"], f"{run['step']}/{run['num_steps']}", run["model"] or "")
         for run in runs
     ]
-    print_table(("run", "recipe", "state", "step", "model"), rows)
+    print_table(("run", "recipe", "state", "step", "model"), rows, has_ids=True)
 
 
 def show(run: _Run, url: UrlOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:

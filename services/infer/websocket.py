@@ -2,9 +2,10 @@
 
 Client: `session.config` (sticky: later ones change single fields), binary frames with the prompt, `input.done`;
 `response.cancel` at any time. Server: `audio.start`, binary frames, `audio.done`; `error` for a request that
-failed, after which the next may follow, or for a `session.config` that is wrong, after which a right one must. The
-socket is closed on overload (1013), for clients that do not read (1013) and for prompts over the limit (1009). Where
-all places for sessions are taken there is a 503 instead.
+failed, after which the next may follow, or for a text frame that is wrong, after which a `session.config` must that
+is right: nothing is made by another configuration than the one asked for. The socket is closed on overload (1013), for
+clients that do not read (1013) and for prompts over the limit (1009). Where all places for sessions are taken there is
+a 503 instead.
 """
 
 import asyncio
@@ -62,7 +63,7 @@ class Session:
     def __init__(self, websocket: WebSocket, container: InferContainer, held: HeldBytes) -> None:
         self._websocket, self._container, self._held = websocket, container, held
         self._config = SessionConfig()
-        self._is_config_refused = False
+        self._is_refused = False
         self._prompt = bytearray()
         self._answering: asyncio.Task[None] | None = None
         self._running: RunningContinuation | None = None
@@ -103,15 +104,19 @@ class Session:
         self._prompt += data
 
     def _obey(self, text: str) -> None:
+        was_refused, self._is_refused = self._is_refused, True  # until the frame turns out to be right
         event = _parse(text)
         match event.get("type"):
             case "session.config":
-                self._is_config_refused = True
                 self._config = _changed(self._config, event)
-                self._is_config_refused = False
+                self._is_refused = False
+                if was_refused:
+                    self._drop_prompt()  # it came with what was refused
             case "input.done":
+                self._is_refused = was_refused
                 self._start_answer()
             case "response.cancel":
+                self._is_refused = was_refused
                 self._cancel()
             case other:
                 raise InvalidRequest(
@@ -121,12 +126,20 @@ class Session:
     def _start_answer(self) -> None:
         if self._answering is not None and not self._answering.done():
             raise Conflict("a continuation is under way on this socket; wait for audio.done or cancel it")
+        if self._is_refused:
+            self._drop_prompt()
+            raise InvalidRequest(
+                "a text frame before was refused, so that this would not be what was asked for: "
+                "send session.config with all its fields again, then the prompt"
+            )
         prompt, self._prompt = bytes(self._prompt), bytearray()
-        if self._is_config_refused:
-            self._held.release(len(prompt))
-            raise InvalidRequest("the last session.config was refused: send one that is right, then the prompt again")
         self._is_cancelled = False
         self._answering = asyncio.ensure_future(self._answer(self._config, prompt))
+
+    def _drop_prompt(self) -> None:
+        """Forget what has come of a prompt."""
+        self._held.release(len(self._prompt))
+        self._prompt.clear()
 
     def _cancel(self) -> None:
         self._is_cancelled = True

@@ -8,7 +8,7 @@ import structlog
 
 from audiofoundation.audio.decode import DecodeLimits, prepare_decoder
 from audiofoundation.catalog.engine import create_catalog_engine
-from audiofoundation.errors import AudioFoundationError
+from audiofoundation.errors import AudioFoundationError, InternalError
 from audiofoundation.features.mel import get_preset
 from audiofoundation.inference.admission import Admission
 from audiofoundation.inference.classification import Classifier
@@ -73,9 +73,9 @@ class InferContainer:
     async def warm_up(self) -> None:
         """Load the default models, without which the process serves what requests name, and start the decoder."""
         try:
-            await asyncio.gather(asyncio.to_thread(self._load_defaults), asyncio.to_thread(prepare_decoder))
+            await asyncio.gather(asyncio.to_thread(self._load_defaults), asyncio.to_thread(_start_decoder))
         except AudioFoundationError as error:
-            _log.error("warm_up_failed", error=error.message)
+            _log.error("default_models_missing", error=error.message)
             self.not_ready = error.message
         else:
             self.not_ready = None
@@ -95,6 +95,14 @@ class InferContainer:
         if self.models.list_models(CLASSIFICATION):
             self.models.classifier_model(None)
         _log.info("default_models_loaded", model=self.models.find(None, CONTINUATION).version)
+
+
+def _start_decoder() -> None:
+    """Best effort: the next recording starts it again, and says what is wrong if it cannot be."""
+    try:
+        prepare_decoder()
+    except (InternalError, OSError) as error:
+        _log.warning("decoder_not_started", error=str(error))
 
 
 def _create_registry(settings: Settings) -> CatalogRegistry | None:

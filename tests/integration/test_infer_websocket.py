@@ -172,19 +172,28 @@ def test_a_mistake_is_told_and_the_socket_stays_open(server: InferServer, frame:
     assert len(right.audio) == 9600
 
 
-def test_nothing_is_made_by_another_configuration_than_the_one_asked_for(server: InferServer) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        '{"type": "session.config", "duration": 0.4, "response_format": "mp3"}',
+        '{"type": "session.config", "duration": 0.4,}',
+        '{"type": "session_config", "duration": 0.4}',
+    ],
+)
+def test_nothing_is_made_by_another_configuration_than_the_one_asked_for(server: InferServer, config: str) -> None:
     async def scenario() -> tuple[Answer, Answer, Answer]:
         async with connected(server) as socket:
-            await socket.send('{"type": "session.config", "duration": 0.2, "response_format": "mp3"}')
+            await socket.send(config)
             told = await collect(socket, 0)
             refused = await ask_again(socket, SPEECH.read_bytes())
+            await socket.send(b"no prompt: it came before the configuration that is right")
             return told, refused, await ask(socket, SPEECH.read_bytes(), duration=0.2)
 
     told, refused, right = asyncio.run(scenario())
 
-    assert "response_format" in str(told.events["error"]["message"])
+    assert told.events["error"]["code"] == "invalid_request"
     assert list(refused.events) == ["error"]
-    assert "session.config was refused" in str(refused.events["error"]["message"])
+    assert "send session.config" in str(refused.events["error"]["message"])
     assert not refused.audio
     assert len(right.audio) == 9600
 

@@ -30,22 +30,33 @@ class ZygoteGone(Exception):
     """The zygote died while it was asked; the next question starts a new one."""
 
 
+def _start_process(control_fd: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-c", _CODE.format(root=str(_ROOT), fd=control_fd)],
+        pass_fds=(control_fd,),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**_ENVIRONMENT, OFF: os.environ.get(OFF, "1")},
+        cwd="/",
+        start_new_session=True,  # a Ctrl-C at the terminal is the caller's business
+    )
+
+
 class _Zygote:
     """A running zygote and the socket to it."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with contextlib.closing(theirs):
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _CODE.format(root=str(_ROOT), fd=theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={**_ENVIRONMENT, OFF: os.environ.get(OFF, "1")},
-                cwd="/",
-                start_new_session=True,  # a Ctrl-C at the terminal is the caller's business
-            )
+        try:
+            self._process = _start_process(theirs.fileno())
+        except OSError as error:
+            self._socket.close()
+            raise InternalError(
+                f"The decoder's process did not start ({error.strerror}): too many processes or too little memory?"
+            ) from error
+        finally:
+            theirs.close()
         self._socket.settimeout(_START_S)
         self.confinement = self._read_report()
 

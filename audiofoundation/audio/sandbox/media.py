@@ -104,13 +104,12 @@ class _Decode:
         out_rate_hz = self._request.target_rate_hz or rate_hz
         if out_rate_hz == rate_hz:
             for block in itertools.chain((first,), blocks):
-                self._send(self._mix(block).copy())  # the buffer of frames is used again
+                self._send(np.array(self._mix(block).T, order="C"))  # a copy: the buffer of frames is used again
             return
         resampler = StreamingResampler(rate_hz, out_rate_hz, self._request.channels_of(self._num_channels))
-        self._send(resampler.push(self._mix(first)))
-        for block in blocks:
-            self._send(resampler.push(self._mix(block)))
-        self._send(resampler.push(self._mix(first[:, :0]), is_last=True))
+        for block in itertools.chain((first,), blocks):
+            self._send(np.ascontiguousarray(resampler.push(self._mix(block)).T))
+        self._send(np.ascontiguousarray(resampler.push(self._mix(first[:, :0]), is_last=True).T))
 
     def _blocks(self, container: "av.container.InputContainer", stream: "av.AudioStream") -> Iterator[Samples]:
         """Blocks [channels, n] of about `_BLOCK_VALUES` values, counted and bounded; [1, n] where mono is asked for."""
@@ -189,14 +188,15 @@ class _Decode:
     def _mix(self, samples: Samples) -> Samples:
         return mix_to_stereo(samples, self._channel_names) if self._request.max_channels == 2 else samples
 
-    def _send(self, samples: Samples) -> None:
-        if not samples.shape[1]:
+    def _send(self, interleaved: Samples) -> None:
+        """Send [n, channels], which must not change before it has been flushed."""
+        if not interleaved.size:
             return
-        data = np.ascontiguousarray(samples.T).data.cast("B")
+        data = interleaved.data.cast("B")
         self._num_sent_bytes += len(data)
         if self._num_sent_bytes > self._request.decoded_bytes:
             raise MediaRefused("too_large", "decoded it would take more memory than is allowed")
-        step = protocol.MAX_SAMPLE_BYTES - protocol.MAX_SAMPLE_BYTES % (4 * samples.shape[0])
+        step = protocol.MAX_SAMPLE_BYTES - protocol.MAX_SAMPLE_BYTES % (4 * interleaved.shape[1])
         for start in range(0, len(data), step):
             part = data[start : start + step]
             if self._num_waiting_bytes + len(part) > step:
@@ -261,7 +261,9 @@ def warm_up() -> None:
     kernels()
     for name in AUDIO_DECODERS:  # the first one of a kind to be opened computes its tables: 2 ms for AAC
         with contextlib.suppress(av.error.FFmpegError, ValueError):  # some want a header first, some are not built in
-            av.CodecContext.create(name, "r").open()
+            context = av.CodecContext.create(name, "r")
+            context.thread_count = 1
+            context.open()
     request = DecodeRequest("wav", 10.0, 1e9, 1 << 20, 16000, 1, 10, 1 << 30)
     input_fd = os.memfd_create("warm-up")
     output_fd = os.memfd_create("warm-up")

@@ -1,9 +1,12 @@
-"""What commands say while they wait, where no bar can be shown."""
+"""What commands say while they wait, where no bar can be shown, and their tables."""
+
+import re
+import sys
 
 import pytest
 
 from audiofoundation.cli import output
-from audiofoundation.cli.output import PlainProgress
+from audiofoundation.cli.output import PlainProgress, print_table
 
 
 @pytest.fixture
@@ -31,3 +34,23 @@ def test_a_bar_is_enough(
     plain.say("hidden")
 
     assert "hidden" not in capfd.readouterr().err
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_it_must_be(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("item", "why not"), [("item_" + "0" * 32, "x" * 1200)], has_ids=True)
+
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[0] == ["item", "why", "not"]
+    assert lines[-1] == ["item_" + "0" * 32, "x" * 1200]
+
+
+def test_a_table_in_a_narrow_window_loses_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_table(("skipped", "reason"), [("n" * 80, "r" * 30)])
+
+    shown = re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, shown.splitlines())) <= 50
+    assert (shown.count("n"), shown.count("r") - "reason".count("r")) == (80 + "reason".count("n"), 30)
