@@ -47,11 +47,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, has
     Args:
         columns: their names.
         rows: a cell for each column.
-        has_ids: the first column holds ids, which are kept in one piece to be copied.
+        has_ids: the first column holds ids, which stay in one piece, to be copied, unless they fill half the window.
     """
+    widest_id = max((len(str(row[0])) for row in rows), default=0)
+    is_roomy = 2 * widest_id <= Console().width
     table = Table(box=box.SIMPLE_HEAD)
     for number, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=has_ids and number == 0)
+        table.add_column(column, overflow="fold", no_wrap=has_ids and is_roomy and number == 0)
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     print_renderable(table)

@@ -44,12 +44,13 @@ def test_a_table_in_a_pipe_is_as_wide_as_it_must_be(capsys: pytest.CaptureFixtur
     assert lines[-1] == ["item_" + "0" * 32, "x" * 1200]
 
 
+@pytest.mark.parametrize("has_ids", [False, True])
 def test_a_table_in_a_narrow_window_loses_nothing(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    has_ids: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "50")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    print_table(("skipped", "reason"), [("n" * 80, "r" * 30)])
+    print_table(("skipped", "reason"), [("n" * 80, "r" * 30)], has_ids=has_ids)
 
     shown = re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out)
     assert max(map(len, shown.splitlines())) <= 50
