@@ -110,6 +110,8 @@ def _torch() -> Finding:
 def _decoding() -> Finding:
     try:
         import av
+
+        from audiofoundation.audio.sandbox import libav
     except (ImportError, OSError) as error:
         return Finding("decoding", "failed", f"PyAV does not load: {error}")
     wanted = {"flac", "mp3", "aac", "opus", "vorbis", "pcm_s16le"}
@@ -117,7 +119,8 @@ def _decoding() -> Finding:
     libraries = ".".join(str(part) for part in av.library_versions["libavcodec"])
     if missing:
         return Finding("decoding", "failed", f"libavcodec {libraries} lacks {', '.join(missing)}")
-    return Finding("decoding", "ok", f"PyAV {av.__version__}, libavcodec {libraries}")
+    reader = "read by compiled code" if libav.is_usable() else "read through PyAV, which takes longer"
+    return Finding("decoding", "ok", f"PyAV {av.__version__}, libavcodec {libraries}, {reader}")
 
 
 def _sandbox() -> Finding:

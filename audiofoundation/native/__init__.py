@@ -7,6 +7,7 @@ rounding; `tests/numerics/test_native.py` says so for every vector width that th
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ try:
 except ImportError:  # there was no compiler
     _kernels = None  # type: ignore[assignment]
 
-_INTERFACE = 1
+_INTERFACE = 2
 if _kernels is not None and getattr(_kernels, "INTERFACE", 0) != _INTERFACE:
     _kernels = None  # type: ignore[assignment]  # of another version of this package: install it again
 
@@ -99,14 +100,6 @@ class Kernels:
         _kernels.describe(samples, hop, window, _tables(window.size), *spec, shapes, bands, power)
         return Description(shapes, bands, power)
 
-    def mix(self, out: Float32, start: int, count: int, planes: tuple[object, ...], *, loudest: float) -> int:
-        """Write the mean of the first `count` samples of each plane (bytes of float32) to out[0, start:start + count].
-
-        Samples that are not finite, or above `loudest`, count as silence. Returns how many those were.
-        """
-        _require_float32(out)
-        return _kernels.mix(out, start, count, planes, loudest)
-
     def step_energies(
         self, samples: Float32, step: int, warm_up: int, numerator: Float64, denominator: Float64
     ) -> Float64:
@@ -129,7 +122,12 @@ def is_compiled() -> bool:
 @lru_cache(maxsize=1)
 def kernels() -> Kernels | None:
     """Return the compiled loops, or None where there are none (or `AF_NATIVE=0`)."""
-    return None if _kernels is None or os.environ.get(OFF) == "0" else Kernels()
+    return None if compiled() is None else Kernels()
+
+
+def compiled() -> ModuleType | None:
+    """Return the compiled module, or None where there is none (or `AF_NATIVE=0`)."""
+    return None if os.environ.get(OFF) == "0" else _kernels
 
 
 def _require_float32(*arrays: Float32) -> None:

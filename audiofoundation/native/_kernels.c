@@ -1,23 +1,18 @@
-/* The inner loops of preprocessing. NumPy does the same where this could not be compiled; tests hold both equal.
+/* The inner loops of preprocessing, and the module that holds them and the decoder (libav.c). NumPy does the same where
+ * this could not be compiled; tests hold both equal.
  *
- * Every function takes buffers (float32 unless said otherwise) and checks their sizes before it touches them; those that
+ * Every function here takes buffers (float32 unless said otherwise) and checks their sizes before it touches them; those that
  * work for more than a microsecond let go of the interpreter's lock. Tables come from the caller; nothing is kept
  * between calls.
  */
 
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
+#include "native.h"
 #include <float.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
 #define MOST_LANES 8
-#define INTERFACE 1 /* raised when a function's arguments change; native/__init__.py names the one it speaks */
+#define INTERFACE 2 /* raised when a function's arguments change; native/__init__.py names the one it speaks */
 #define MAX_SIZE 4096
-#define MOST_PLANES 64
 #define TURNED_WIDTH(lanes, ratio) (((lanes) + (ratio) - 1 + (lanes) - 1) / (lanes) * (lanes))
 
 /* Frames of `size` samples, `hop` apart, and the tables of their real transform. */
@@ -81,7 +76,7 @@ static int num_lanes = 4;
 #define RUN(kernel, ...) kernel##_4(__VA_ARGS__)
 #endif
 
-static PyObject *refuse(const char *what)
+PyObject *refuse(const char *what)
 {
     PyErr_SetString(PyExc_ValueError, what);
     return NULL;
@@ -244,39 +239,9 @@ static PyObject *step_energies(PyObject *module, PyObject *args)
     return result;
 }
 
-static PyObject *mix(PyObject *module, PyObject *args)
+long mix_planes(float *out, const float *const *planes, long num_planes, long count, float loudest)
 {
-    (void)module;
-    Py_buffer out, buffers[MOST_PLANES];
-    Py_ssize_t start, count, num_planes;
-    float loudest;
-    PyObject *planes, *result = NULL;
-    const float *samples[MOST_PLANES];
-    long held = 0;
-    if (!PyArg_ParseTuple(args, "w*nnO!f", &out, &start, &count, &PyTuple_Type, &planes, &loudest))
-        return NULL;
-    num_planes = PyTuple_Size(planes);
-    if (num_planes < 1 || num_planes > MOST_PLANES || start < 0 || count < 0 || start > out.len / 4 ||
-        count > out.len / 4 - start)
-        refuse("there are no planes or too many, or out has no room for them");
-    else {
-        for (; held < num_planes; held++) {
-            if (PyObject_GetBuffer(PyTuple_GetItem(planes, held), &buffers[held], PyBUF_SIMPLE))
-                break;
-            samples[held] = buffers[held].buf;
-            if (buffers[held].len / 4 < count) {
-                PyBuffer_Release(&buffers[held]);
-                refuse("a plane is shorter than the frame says");
-                break;
-            }
-        }
-        if (held == num_planes)
-            result = PyLong_FromLong(RUN(mix, (float *)out.buf + start, samples, num_planes, count, loudest));
-        while (held--)
-            PyBuffer_Release(&buffers[held]);
-    }
-    PyBuffer_Release(&out);
-    return result;
+    return RUN(mix, out, planes, num_planes, count, loudest);
 }
 
 static int choose_lanes(int most)
@@ -305,7 +270,11 @@ static PyMethodDef methods[] = {
     {"band_energies", band_energies, METH_VARARGS, NULL},
     {"describe", describe, METH_VARARGS, NULL},
     {"step_energies", step_energies, METH_VARARGS, NULL},
-    {"mix", mix, METH_VARARGS, NULL},
+    {"libav_load", libav_load, METH_VARARGS, NULL},
+    {"libav_warm_up", libav_warm_up, METH_VARARGS, NULL},
+    {"libav_open", libav_open, METH_VARARGS, NULL},
+    {"libav_start", libav_start, METH_O, NULL},
+    {"libav_read", libav_read, METH_VARARGS, NULL},
     {"use_lanes", use_lanes, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -240,16 +240,18 @@ INLINE long NAME(count_bad)(const float *samples, long count, float loudest)
 static long NAME(mix)(float *restrict out, const float *const *planes, long num_planes, long count, float loudest)
 {
     long num_bad = 0;
-    memset(out, 0, 4 * count);
     for (long plane = 0; plane < num_planes; plane++) {
         const float *restrict samples = planes[plane];
         long bad = NAME(count_bad)(samples, count, loudest);
-        if (!bad)
+        if (!plane)
+            memcpy(out, samples, 4 * count);
+        else if (!bad)
             for (long n = 0; n < count; n++)
                 out[n] += samples[n];
-        else
-            for (long n = 0; n < count; n++)
-                out[n] += fabsf(samples[n]) <= loudest ? samples[n] : 0.0f;
+        for (long n = 0; bad && n < count; n++) {
+            float sound = fabsf(samples[n]) <= loudest ? samples[n] : 0.0f;
+            out[n] = plane ? out[n] + sound : sound;
+        }
         num_bad += bad;
     }
     for (long n = 0; num_planes > 1 && n < count; n++)

@@ -1,20 +1,16 @@
-"""Decoded frames to float32 blocks: each sample is copied once, into a buffer that is used again and again.
-
-Where only the mean of the channels is wanted, it is taken in the same step.
-"""
+"""Decoded frames to float32 blocks: each sample is copied once, into a buffer that is used again and again."""
 
 from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 
+from audiofoundation.audio.sandbox.opening import LOUDEST
 from audiofoundation.audio.waveform import Samples, mix_to_mono
-from audiofoundation.native import kernels
 
 if TYPE_CHECKING:
     _Planes = tuple[av.audio.plane.AudioPlane, ...]
 
-_LOUDEST = 1e6  # 120 dB over full scale; the squares of 1e20, which a float file can hold, are infinite
 _USUAL_FRAME = 4096
 
 _TYPES: dict[str, type[np.number[Any]]] = {
@@ -53,11 +49,9 @@ class FrameGatherer:
         self._scale = _SCALES.get(self._type)
         self._is_planar = bool(first.format.is_planar)
         self._num_planes = self.num_channels if self._is_planar else 1
-        self._native = kernels() if is_mixed and self._is_planar and self._type is np.float32 else None
         self.block_samples = -(-num_values // self.num_channels)
-        num_rows = self.num_channels if self._native is None else 1
         spare = max(first.samples, _USUAL_FRAME)  # the first frame of an mp3 is a short one
-        self._use(np.empty((num_rows, self.block_samples + spare), np.float32))
+        self._use(np.empty((self.num_channels, self.block_samples + spare), np.float32))
 
     def add(self, frame: "av.AudioFrame") -> bool:
         """Gather a frame; False when it has another rate, format or number of channels."""
@@ -75,16 +69,13 @@ class FrameGatherer:
         planes = frame.planes
         if len(planes) != self._num_planes:
             planes = self._own(planes)
-        if self._native is None:
-            self._copy(planes, start, stop)
-        elif self._native.mix(self._buffer, start, count, planes, loudest=_LOUDEST):
-            self.has_nonsense = True
+        self._copy(planes, start, stop)
         self.num_samples = stop
         return True
 
     def _use(self, buffer: Samples) -> None:
         self._buffer = buffer
-        self._rows = [] if self._native is not None else [row.data.cast("B") for row in buffer]
+        self._rows = [row.data.cast("B") for row in buffer]
 
     def _own(self, planes: "_Planes") -> "_Planes":
         """The frame's planes and no more: of eight, PyAV gives nine, and the ninth is no memory of the frame's."""
@@ -115,16 +106,14 @@ class FrameGatherer:
             samples -= np.float32(128)
         if self._scale is not None:
             samples *= self._scale
-        if self._native is not None:
-            return samples
         samples = self._without_nonsense(samples)
         return mix_to_mono(samples) if self._is_mixed else samples
 
     def _without_nonsense(self, samples: Samples) -> Samples:
         with np.errstate(over="ignore", invalid="ignore"):
             energy = sum(np.dot(row, row) for row in samples)  # tells much faster; it is NaN when a sample is
-        if energy <= _LOUDEST**2:
+        if energy <= LOUDEST**2:
             return samples
-        is_sound = np.abs(samples) <= _LOUDEST
+        is_sound = np.abs(samples) <= LOUDEST
         self.has_nonsense |= not is_sound.all()
         return np.where(is_sound, samples, np.float32(0))

@@ -1,8 +1,12 @@
-"""Opening a hostile media file: what may be opened, which stream is decoded, what its header claims."""
+"""Opening a hostile media file: what may be opened, which stream is decoded, what its header claims.
 
+Two readers share this: `libav.py`, the usual one, and `pyav.py` where that cannot be used.
+"""
+
+import math
 import os
-
-import av
+from collections.abc import Iterator
+from typing import Protocol, Self
 
 from audiofoundation.audio.sandbox.formats import (
     AUDIO_DECODERS,
@@ -12,8 +16,13 @@ from audiofoundation.audio.sandbox.formats import (
     MIN_RATE_HZ,
     TRUSTED_DURATION,
 )
+from audiofoundation.audio.waveform import Samples
 
-_READ_BYTES = 1 << 18
+LOUDEST = 1e6  # 120 dB over full scale; the squares of 1e20, which a float file can hold, are infinite
+NONSENSE = "it contains samples that are no numbers of a sound; they were made silent"
+CHANGED = "the number of channels or the sample rate changes within the file"
+INVALID_DATA = -1094995529  # libav's AVERROR_INVALIDDATA
+
 _PROBE_BYTES, _PROBE_MICROSECONDS = 5_000_000, 5_000_000
 # Their headers say everything, yet ffmpeg searches PCM for hidden DTS: 34 ms a file, 4 ms with this much.
 _SHORT_PROBE, _SHORT_PROBE_BYTES = frozenset({"wav", "w64", "aiff", "au", "voc"}), 1 << 16
@@ -29,76 +38,76 @@ class MediaRefused(Exception):
         self.kind = kind
 
 
-class DescriptorFile:
-    """A seekable file without a name, so that nothing can be guessed from one."""
+class Recording(Protocol):
+    """A file that has been opened: a context manager.
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    Attributes:
+        codec: its name.
+        declared_s: how long the file says it is; None when it does not say, or when that is only a guess.
+        sample_rate_hz, num_channels: known once the first block has been read.
+        damage: what was wrong with what has been read, None while nothing was.
 
-    def read(self, size: int) -> bytes:
-        return os.read(self._fd, size)
+    Raises:
+        MediaRefused: it is not one that we read, on opening or while it is read.
+    """
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return os.lseek(self._fd, offset, whence)
+    codec: str
+    declared_s: float | None
+    sample_rate_hz: int
+    num_channels: int
+    damage: str | None
 
-    def tell(self) -> int:
-        return os.lseek(self._fd, 0, os.SEEK_CUR)
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+
+    def channel_names(self) -> tuple[str, ...]:
+        """ffmpeg's names of the channels; of a file that gives none, those it guesses from their number."""
+        ...
+
+    def blocks(self) -> Iterator[Samples]:
+        """Blocks float32 [channels, n], or [1, n] where the mean is asked for; each holds until the next is read."""
+        ...
 
 
-_OPTIONS = {
-    "protocol_whitelist": "none",  # only the descriptor that we hand over; an empty list would mean all
-    "format_whitelist": ",".join(sorted(DEMUXERS)),
-    "codec_whitelist": ",".join(sorted(AUDIO_DECODERS)),
-    "analyzeduration": str(_PROBE_MICROSECONDS),
-}
+_OPTIONS = (
+    ("protocol_whitelist", "none"),  # only the descriptor that we hand over; an empty list would mean all
+    ("format_whitelist", ",".join(sorted(DEMUXERS))),
+    ("codec_whitelist", ",".join(sorted(AUDIO_DECODERS))),
+    ("analyzeduration", str(_PROBE_MICROSECONDS)),
+)
 
 
-def open_container(file: DescriptorFile, demuxer: str) -> "av.container.InputContainer":
+def options(demuxer: str) -> tuple[tuple[str, str], ...]:
+    """What ffmpeg is told when it opens a file with this demuxer."""
     if demuxer not in DEMUXERS:
         raise MediaRefused("undecodable", "its container is not one that we read")
     probe_bytes = _SHORT_PROBE_BYTES if demuxer in _SHORT_PROBE else _PROBE_BYTES
-    return av.open(
-        file,
-        mode="r",
-        format=demuxer,
-        container_options={**_OPTIONS, "probesize": str(probe_bytes)},
-        metadata_errors="replace",
-        buffer_size=_READ_BYTES,
-        io_open=_refuse_open,
-    )
+    return (*_OPTIONS, ("probesize", str(probe_bytes)))
 
 
-def _refuse_open(*_: object) -> object:
-    raise PermissionError("a media file may not open another")
-
-
-def find_audio_stream(container: "av.container.InputContainer") -> "av.AudioStream":
-    stream = container.streams.best("audio")
-    if stream is None:
-        what = "a video without a sound track" if container.streams.video else "no audio track"
+def check_decoder(name: str | None, *, has_audio: bool, has_video: bool) -> None:
+    """Refuse a file without audio, or whose audio only a decoder that is not on our list could read."""
+    if not has_audio:
+        what = "a video without a sound track" if has_video else "no audio track"
         raise MediaRefused("undecodable", f"it holds {what}")
-    context = stream.codec_context
-    if context is None or context.codec.name not in AUDIO_DECODERS:
-        name = "unknown" if context is None else context.codec.name
-        raise MediaRefused("undecodable", f"its audio codec ({name[:32]}) is not one that we decode")
-    context.thread_count = 1
-    return stream
+    if name not in AUDIO_DECODERS:
+        raise MediaRefused("undecodable", f"its audio codec ({(name or 'unknown')[:32]}) is not one that we decode")
 
 
-def declared_duration_s(
-    container: "av.container.InputContainer", stream: "av.AudioStream", input_fd: int
-) -> float | None:
-    """How long the file says it is; None when it does not say, or when ffmpeg only guesses."""
-    time_base = stream.time_base
-    if stream.duration is not None and time_base is not None:
-        seconds = stream.duration * time_base.numerator / time_base.denominator
-    elif container.duration is not None:
-        seconds = container.duration / av.time_base
-    else:
+def check_layout(rate_hz: int, num_channels: int) -> None:
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise MediaRefused(
+            "undecodable", f"its sample rate of {rate_hz} Hz is outside {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz"
+        )
+    if not 1 <= num_channels <= MAX_CHANNELS:
+        raise MediaRefused("undecodable", f"it has {num_channels} channels, more than {MAX_CHANNELS}")
+
+
+def declared_s(demuxer: str, seconds: float, bit_rate: int, input_fd: int) -> float | None:
+    """The header's duration (NaN where it has none), or None when it is missing or ffmpeg only guesses."""
+    if math.isnan(seconds):
         return None
-    demuxer = container.format.name
     if demuxer == "wav":
-        bit_rate = stream.codec_context.bit_rate or 0
         return seconds if 0 < seconds * bit_rate / 8 < _WAV_PLACEHOLDER_BYTES else None
     if demuxer == "mp3":
         return seconds if _has_xing_header(input_fd) else None
@@ -114,10 +123,8 @@ def _has_xing_header(input_fd: int) -> bool:
     return any(mark in frame for mark in (b"Xing", b"Info", b"VBRI"))
 
 
-def check_layout(rate_hz: int, num_channels: int) -> None:
-    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-        raise MediaRefused(
-            "undecodable", f"its sample rate of {rate_hz} Hz is outside {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz"
-        )
-    if not 1 <= num_channels <= MAX_CHANNELS:
-        raise MediaRefused("undecodable", f"it has {num_channels} channels, more than {MAX_CHANNELS}")
+def reason(code: int | None, words: str | None) -> str:
+    """Words for libav's error."""
+    if code == INVALID_DATA:
+        return "the data is damaged or cut off"
+    return f"the decoder reports: {(words or 'an unknown error')[:80]}"

@@ -11,19 +11,7 @@ from audiofoundation.audio.decode import DecodeLimits, decode_file
 from audiofoundation.audio.sandbox.frames import FrameGatherer
 from audiofoundation.audio.sandbox.launcher import stop_zygote
 from audiofoundation.audio.waveform import Samples, mix_to_mono
-from audiofoundation.native import OFF, is_compiled, kernels
-
-
-@pytest.fixture(params=["compiled", "numpy"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if request.param == "compiled" and not is_compiled():
-        pytest.skip("the kernels are not compiled here")
-    monkeypatch.setenv(OFF, "0" if request.param == "numpy" else "1")
-    kernels.cache_clear()
-    stop_zygote()  # the next one is started with that environment
-    yield
-    kernels.cache_clear()
-    stop_zygote()
+from audiofoundation.native import OFF, is_compiled
 
 
 def frames_of(samples: Samples, *, layout: str, size: int) -> list[av.AudioFrame]:
@@ -80,6 +68,17 @@ def test_the_loudest_sound_is_kept() -> None:
     assert not gathering.has_nonsense
 
 
+@pytest.fixture(params=["compiled", "numpy"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if request.param == "compiled" and not is_compiled():
+        pytest.skip("the kernels are not compiled here")
+    monkeypatch.setenv(OFF, "0" if request.param == "numpy" else "1")
+    stop_zygote()  # the next one is started with that environment
+    yield
+    stop_zygote()
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("codec", "fmt", "name"), [("aac", "fltp", "seven.m4a"), ("libopus", "flt", "seven.opus")])
 def test_eight_channels_are_all_that_is_read(codec: str, fmt: str, name: str, tmp_path: Path) -> None:
     tone = 0.25 * np.sin(2 * np.pi * 440 * np.arange(48000) / 48000)

@@ -1,0 +1,599 @@
+/* Decoding with the libraries that PyAV's wheel brings: a descriptor in, blocks of float32 out. Only the sandbox's
+ * child calls this with foreign bytes; PyAV itself does the same where this cannot be used (ADR 0011).
+ *
+ * That wheel has no headers. What is used of libav's public interface is declared here, as far as it is used, and holds
+ * within one major version of each library: `libav_load` refuses others, and its caller decodes a known file first.
+ */
+
+#include "native.h"
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define FORMAT_MAJOR 62
+#define CODEC_MAJOR 62
+#define UTIL_MAJOR 60
+
+#define TAG_ERROR(a, b, c, d) (-(int)((a) | (b) << 8 | (c) << 16 | (unsigned)(d) << 24))
+#define END_OF_FILE TAG_ERROR('E', 'O', 'F', ' ')
+#define INVALID_DATA TAG_ERROR('I', 'N', 'D', 'A')
+#define AGAIN (-EAGAIN)
+#define NO_TIME INT64_MIN
+#define TICKS_PER_S 1e6
+#define QUIET (-8)
+#define ASKS_SIZE 0x10000 /* libav's own "whence" */
+#define VIDEO 0
+#define AUDIO 1
+#define READ_BYTES (1 << 18)
+#define MOST_CHANNELS 8
+#define CHUNK 1024
+#define IN_ORDER_OF_NO_LAYOUT 0
+
+struct ratio {
+    int num, den;
+};
+
+struct parameters {
+    int media_type, codec_id;
+};
+
+struct stream {
+    const void *class;
+    int index, id;
+    struct parameters *parameters;
+    void *private;
+    struct ratio time_base;
+    int64_t start, duration;
+};
+
+struct container {
+    const void *class, *input_format, *output_format;
+    void *private, *io;
+    int flags;
+    unsigned num_streams;
+    struct stream **streams;
+    unsigned num_groups;
+    void **groups;
+    unsigned num_chapters;
+    void **chapters;
+    char *url;
+    int64_t start, duration;
+};
+
+struct packet {
+    void *buffer;
+    int64_t pts, dts;
+    uint8_t *data;
+    int size, stream;
+};
+
+struct layout {
+    int order, num_channels;
+    uint64_t mask;
+    void *opaque;
+};
+
+struct frame {
+    uint8_t *data[8];
+    int line_size[8];
+    uint8_t **planes;
+    int width, height, num_samples, format, picture_type;
+    struct ratio aspect;
+    int64_t pts, dts;
+    struct ratio time_base;
+    int quality;
+    void *opaque;
+    int repeat, rate;
+    void *buffers[8], *more_buffers;
+    int num_more_buffers;
+    void *side_data;
+    int num_side_data, flags, colour[5];
+    int64_t best_pts;
+    void *metadata;
+    int errors;
+    void *hardware, *opaque_reference;
+    size_t crop[4];
+    void *private;
+    struct layout layout;
+};
+
+struct codec {
+    const char *name;
+};
+
+struct io {
+    const void *class;
+    uint8_t *buffer;
+};
+
+enum sample_format { U8, S16, S32, FLT, DBL, U8P, S16P, S32P, FLTP, DBLP, S64, S64P };
+
+#define FORMAT_FUNCTIONS(X)                                                                                            \
+    X(unsigned, avformat_version, (void))                                                                              \
+    X(struct container *, avformat_alloc_context, (void))                                                              \
+    X(const void *, av_find_input_format, (const char *))                                                              \
+    X(int, avformat_open_input, (struct container **, const char *, const void *, void **))                            \
+    X(int, avformat_find_stream_info, (struct container *, void **))                                                   \
+    X(int, av_find_best_stream, (struct container *, int, int, int, const struct codec **, int))                       \
+    X(int, av_read_frame, (struct container *, struct packet *))                                                       \
+    X(void, avformat_close_input, (struct container **))                                                               \
+    X(struct io *, avio_alloc_context,                                                                                 \
+      (uint8_t *, int, int, void *, int (*)(void *, uint8_t *, int), void *, int64_t (*)(void *, int64_t, int)))       \
+    X(void, avio_context_free, (struct io **))
+
+#define CODEC_FUNCTIONS(X)                                                                                             \
+    X(unsigned, avcodec_version, (void))                                                                               \
+    X(const struct codec *, avcodec_find_decoder, (int))                                                               \
+    X(const struct codec *, avcodec_find_decoder_by_name, (const char *))                                              \
+    X(const char *, avcodec_get_name, (int))                                                                           \
+    X(void *, avcodec_alloc_context3, (const struct codec *))                                                          \
+    X(int, avcodec_parameters_to_context, (void *, const struct parameters *))                                         \
+    X(int, avcodec_open2, (void *, const struct codec *, void **))                                                     \
+    X(int, avcodec_send_packet, (void *, const struct packet *))                                                       \
+    X(int, avcodec_receive_frame, (void *, struct frame *))                                                            \
+    X(void, avcodec_free_context, (void **))                                                                           \
+    X(struct packet *, av_packet_alloc, (void))                                                                        \
+    X(void, av_packet_unref, (struct packet *))                                                                        \
+    X(void, av_packet_free, (struct packet **))
+
+#define UTIL_FUNCTIONS(X)                                                                                              \
+    X(unsigned, avutil_version, (void))                                                                                \
+    X(void *, av_malloc, (size_t))                                                                                     \
+    X(void, av_freep, (void *))                                                                                        \
+    X(struct frame *, av_frame_alloc, (void))                                                                          \
+    X(void, av_frame_free, (struct frame **))                                                                          \
+    X(int, av_dict_set, (void **, const char *, const char *, int))                                                    \
+    X(void, av_dict_free, (void **))                                                                                   \
+    X(int, av_opt_get_int, (void *, const char *, int, int64_t *))                                                     \
+    X(int, av_opt_set_q, (void *, const char *, struct ratio, int))                                                    \
+    X(int, av_strerror, (int, char *, size_t))                                                                         \
+    X(void, av_log_set_level, (int))                                                                                   \
+    X(void, av_channel_layout_default, (struct layout *, int))                                                         \
+    X(int, av_channel_layout_channel_from_index, (const struct layout *, unsigned))                                    \
+    X(int, av_channel_name, (char *, size_t, int))
+
+#define DECLARE(result, name, arguments) static result(*name) arguments;
+FORMAT_FUNCTIONS(DECLARE)
+CODEC_FUNCTIONS(DECLARE)
+UTIL_FUNCTIONS(DECLARE)
+
+static int is_loaded;
+
+struct recording {
+    int fd, stream;
+    int has_sound, is_drained;
+    int has_frame; /* of the packet at hand */
+    const struct codec *codec;
+    struct container *container;
+    struct io *io;
+    void *decoder;
+    struct packet *packet;
+    struct frame *frame;
+    int rate, num_channels, format; /* of the first frame and so of all */
+    int position;                   /* samples of the frame at hand that have been given out */
+};
+
+static const char *words_of(int code, char *text, size_t size)
+{
+    text[0] = '\0';
+    if (code < 0)
+        av_strerror(code, text, size);
+    return text;
+}
+
+static PyObject *fail(int code)
+{
+    char text[128];
+    PyObject *reason = Py_BuildValue("(is)", code, words_of(code, text, sizeof(text)));
+    if (reason) {
+        PyErr_SetObject(PyExc_OSError, reason);
+        Py_DECREF(reason);
+    }
+    return NULL;
+}
+
+static void close_recording(struct recording *it)
+{
+    av_frame_free(&it->frame);
+    av_packet_free(&it->packet);
+    avcodec_free_context(&it->decoder);
+    avformat_close_input(&it->container);
+    if (it->io)
+        av_freep(&it->io->buffer);
+    avio_context_free(&it->io);
+    free(it);
+}
+
+static void destroy(PyObject *capsule)
+{
+    close_recording(PyCapsule_GetPointer(capsule, "recording"));
+}
+
+static struct recording *recording_of(PyObject *capsule)
+{
+    return PyCapsule_GetPointer(capsule, "recording");
+}
+
+static int read_some(void *recording, uint8_t *data, int size)
+{
+    ssize_t count = read(((struct recording *)recording)->fd, data, size);
+    return count > 0 ? (int)count : count ? -errno : END_OF_FILE;
+}
+
+static int64_t seek_to(void *recording, int64_t offset, int whence)
+{
+    int fd = ((struct recording *)recording)->fd;
+    if (whence & ASKS_SIZE) {
+        off_t here = lseek(fd, 0, SEEK_CUR), end = lseek(fd, 0, SEEK_END);
+        return here < 0 || end < 0 || lseek(fd, here, SEEK_SET) < 0 ? -errno : end;
+    }
+    off_t place = lseek(fd, offset, whence & 3);
+    return place < 0 ? -errno : place;
+}
+
+/* Resolve what is used of the three libraries, given by path; raises ImportError where they are not those we know. */
+PyObject *libav_load(PyObject *module, PyObject *args)
+{
+    (void)module;
+    const char *paths[3];
+    if (!PyArg_ParseTuple(args, "sss", &paths[0], &paths[1], &paths[2]))
+        return NULL;
+    void *libraries[3];
+    for (int i = 0; i < 3; i++) {
+        libraries[i] = dlopen(paths[i], RTLD_NOW | RTLD_LOCAL);
+        if (!libraries[i])
+            return PyErr_Format(PyExc_ImportError, "%s", dlerror());
+    }
+    const char *missing = NULL;
+#define RESOLVE(library, name)                                                                                         \
+    if (!(*(void **)&name = dlsym(library, #name)))                                                                    \
+        missing = #name;
+#define RESOLVE_FORMAT(result, name, arguments) RESOLVE(libraries[0], name)
+#define RESOLVE_CODEC(result, name, arguments) RESOLVE(libraries[1], name)
+#define RESOLVE_UTIL(result, name, arguments) RESOLVE(libraries[2], name)
+    FORMAT_FUNCTIONS(RESOLVE_FORMAT)
+    CODEC_FUNCTIONS(RESOLVE_CODEC)
+    UTIL_FUNCTIONS(RESOLVE_UTIL)
+    if (missing)
+        return PyErr_Format(PyExc_ImportError, "libav has no %s", missing);
+    if (avformat_version() >> 16 != FORMAT_MAJOR || avcodec_version() >> 16 != CODEC_MAJOR ||
+        avutil_version() >> 16 != UTIL_MAJOR)
+        return PyErr_Format(PyExc_ImportError, "libav is of another major version");
+    av_log_set_level(QUIET);
+    is_loaded = 1;
+    return Py_NewRef(Py_None);
+}
+
+/* Open a decoder and close it: the first one of a kind computes tables, which forks then share. */
+PyObject *libav_warm_up(PyObject *module, PyObject *args)
+{
+    (void)module;
+    const char *name;
+    if (!PyArg_ParseTuple(args, "s", &name))
+        return NULL;
+    if (!is_loaded)
+        return refuse("libav has not been loaded");
+    const struct codec *codec = avcodec_find_decoder_by_name(name);
+    void *context = codec ? avcodec_alloc_context3(codec) : NULL;
+    if (context)
+        avcodec_open2(context, codec, NULL); /* some want a header first; it does not matter here */
+    avcodec_free_context(&context);
+    return Py_NewRef(Py_None);
+}
+
+static int options_from(PyObject *pairs, void **options)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_Size(pairs); i++) {
+        const char *key, *value;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(pairs, i), "ss", &key, &value))
+            return 0;
+        if (av_dict_set(options, key, value, 0) < 0) {
+            PyErr_NoMemory();
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int open_container(struct recording *it, const char *demuxer, void **options)
+{
+    const void *format = av_find_input_format(demuxer);
+    uint8_t *buffer = av_malloc(READ_BYTES);
+    it->container = avformat_alloc_context();
+    it->packet = av_packet_alloc();
+    it->frame = av_frame_alloc();
+    it->io = buffer ? avio_alloc_context(buffer, READ_BYTES, 0, it, read_some, NULL, seek_to) : NULL;
+    if (!it->container || !it->packet || !it->frame || !it->io) {
+        if (!it->io)
+            av_freep(&buffer);
+        return -ENOMEM;
+    }
+    if (!format)
+        return -EINVAL; /* without a name libav would guess */
+    it->container->io = it->io;
+    int code = avformat_open_input(&it->container, "", format, options);
+    return code < 0 ? code : avformat_find_stream_info(it->container, NULL);
+}
+
+static int find_audio(struct recording *it)
+{
+    it->stream = av_find_best_stream(it->container, AUDIO, -1, -1, NULL, 0);
+    if (it->stream < 0)
+        return 0;
+    struct stream *stream = it->container->streams[it->stream];
+    it->codec = avcodec_find_decoder(stream->parameters->codec_id);
+    if (!it->codec)
+        return 0;
+    it->decoder = avcodec_alloc_context3(it->codec);
+    if (!it->decoder)
+        return -ENOMEM;
+    int code = avcodec_parameters_to_context(it->decoder, stream->parameters);
+    return code < 0 ? code : av_opt_set_q(it->decoder, "pkt_timebase", stream->time_base, 0);
+}
+
+static int has_video(const struct container *container)
+{
+    for (unsigned i = 0; i < container->num_streams; i++)
+        if (container->streams[i]->parameters->media_type == VIDEO)
+            return 1;
+    return 0;
+}
+
+static PyObject *description(struct recording *it, PyObject *capsule)
+{
+    double stream_s = NAN, container_s = NAN;
+    int64_t bit_rate = 0;
+    const char *codec_name = NULL;
+    if (it->container->duration != NO_TIME)
+        container_s = it->container->duration / TICKS_PER_S;
+    if (it->stream >= 0) {
+        struct stream *stream = it->container->streams[it->stream];
+        codec_name = avcodec_get_name(stream->parameters->codec_id);
+        if (stream->duration != NO_TIME && stream->time_base.den)
+            stream_s = (double)stream->duration * stream->time_base.num / stream->time_base.den;
+    }
+    if (it->decoder)
+        av_opt_get_int(it->decoder, "b", 0, &bit_rate);
+    return Py_BuildValue("(OiszddL)", capsule, has_video(it->container), it->codec ? it->codec->name : "", codec_name,
+                         stream_s, container_s, (long long)bit_rate);
+}
+
+/* Open a recording: (fd, demuxer, options as pairs) -> handle, whether there is video, the decoder's name ("" without
+ * one), the codec's (None without audio), seconds by the stream and by the container (NaN where unknown), bit rate.
+ * The descriptor stays the caller's. OSError holds libav's code and words, here and below.
+ */
+PyObject *libav_open(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int fd;
+    const char *demuxer;
+    PyObject *pairs;
+    void *options = NULL;
+    if (!PyArg_ParseTuple(args, "isO!", &fd, &demuxer, &PyTuple_Type, &pairs))
+        return NULL;
+    if (!is_loaded)
+        return refuse("libav has not been loaded");
+    struct recording *it = calloc(1, sizeof(*it));
+    if (!it)
+        return PyErr_NoMemory();
+    it->fd = fd;
+    it->stream = -1;
+    PyObject *capsule = PyCapsule_New(it, "recording", destroy);
+    if (!capsule) {
+        free(it);
+        return NULL;
+    }
+    PyObject *result = NULL;
+    if (options_from(pairs, &options)) {
+        int code = open_container(it, demuxer, &options);
+        if (code >= 0)
+            code = find_audio(it);
+        result = code < 0 ? fail(code) : description(it, capsule);
+    }
+    av_dict_free(&options);
+    Py_DECREF(capsule);
+    return result;
+}
+
+/* Send the decoder its next packet, or that there is none; 0, or libav's error. */
+static int feed(struct recording *it)
+{
+    it->has_frame = 0;
+    for (;;) {
+        int code = av_read_frame(it->container, it->packet);
+        if (code == END_OF_FILE) {
+            it->is_drained = 1;
+            return avcodec_send_packet(it->decoder, NULL);
+        }
+        if (code < 0)
+            return code;
+        int is_ours = it->packet->stream == it->stream;
+        if (is_ours)
+            code = avcodec_send_packet(it->decoder, it->packet);
+        av_packet_unref(it->packet);
+        if (is_ours && (code >= 0 || it->has_sound || code == END_OF_FILE))
+            return code;
+    }
+}
+
+/* 1: there is a frame; 0: there are no more; negative: libav's error. Passed over are errors before the first sound, and
+ * nonsense behind a frame in its packet, such as the last byte of a WAV that was cut off within a sample.
+ */
+static int next_frame(struct recording *it)
+{
+    it->position = 0;
+    for (;;) {
+        int code = avcodec_receive_frame(it->decoder, it->frame);
+        if (code >= 0 && it->frame->num_samples <= 0)
+            continue;
+        if (code >= 0)
+            return it->has_sound = it->has_frame = 1;
+        if (code == END_OF_FILE)
+            return 0;
+        if (code != AGAIN && it->has_sound && !(code == INVALID_DATA && it->has_frame))
+            return code;
+        if (it->is_drained)
+            return 0;
+        code = feed(it);
+        if (code < 0)
+            return code == END_OF_FILE ? 0 : code;
+    }
+}
+
+static PyObject *channel_names(const struct layout *layout)
+{
+    struct layout guess = {0};
+    if (layout->order == IN_ORDER_OF_NO_LAYOUT) {
+        av_channel_layout_default(&guess, layout->num_channels);
+        layout = &guess;
+    }
+    PyObject *names = PyTuple_New(layout->num_channels);
+    for (int i = 0; names && i < layout->num_channels; i++) {
+        char name[32] = "";
+        av_channel_name(name, sizeof(name), av_channel_layout_channel_from_index(layout, i));
+        PyObject *text = PyUnicode_DecodeUTF8(name, strlen(name), "replace");
+        if (!text || PyTuple_SetItem(names, i, text)) {
+            Py_DECREF(names);
+            return NULL;
+        }
+    }
+    return names;
+}
+
+/* Open the decoder and decode the first frame: handle -> sample rate, number of channels, their names; None where
+ * there is no sound. Names are left out for more channels than are ever read.
+ */
+PyObject *libav_start(PyObject *module, PyObject *capsule)
+{
+    (void)module;
+    struct recording *it = recording_of(capsule);
+    if (!it)
+        return NULL;
+    if (!it->decoder || it->has_sound)
+        return refuse("there is no decoder, or it has been started");
+    int code = avcodec_open2(it->decoder, it->codec, NULL);
+    if (code >= 0)
+        code = next_frame(it);
+    if (code < 0)
+        return fail(code);
+    if (code == 0)
+        return Py_NewRef(Py_None);
+    it->rate = it->frame->rate;
+    it->num_channels = it->frame->layout.num_channels;
+    it->format = it->frame->format;
+    int is_readable = it->num_channels >= 1 && it->num_channels <= MOST_CHANNELS;
+    PyObject *names = is_readable ? channel_names(&it->frame->layout) : PyTuple_New(0);
+    return names ? Py_BuildValue("(iiN)", it->rate, it->num_channels, names) : NULL;
+}
+
+/* The samples of one channel as float32, full scale 1: in place where they are that already, else in `room`. */
+static const float *as_floats(const struct frame *frame, int num_channels, int channel, long first, long count,
+                              float *restrict room)
+{
+    int is_planar = (frame->format >= U8P && frame->format <= DBLP) || frame->format == S64P;
+    const void *data = frame->planes[is_planar ? channel : 0];
+    long stride = is_planar ? 1 : num_channels;
+    first = is_planar ? first : first * num_channels + channel;
+#define CONVERT(type, value)                                                                                           \
+    {                                                                                                                  \
+        const type *from = (const type *)data + first;                                                                 \
+        for (long n = 0; n < count; n++) {                                                                             \
+            float x = (float)from[n * stride];                                                                         \
+            room[n] = value;                                                                                           \
+        }                                                                                                              \
+        return room;                                                                                                   \
+    }
+    switch (frame->format) {
+    case FLTP:
+        return (const float *)data + first;
+    case FLT:
+        CONVERT(float, x)
+    case U8:
+    case U8P:
+        CONVERT(uint8_t, (x - 128) * 0x1p-7f)
+    case S16:
+    case S16P:
+        CONVERT(int16_t, x * 0x1p-15f)
+    case S32:
+    case S32P:
+        CONVERT(int32_t, x * 0x1p-31f)
+    case S64:
+    case S64P:
+        CONVERT(int64_t, x * 0x1p-63f)
+    case DBL:
+    case DBLP:
+        CONVERT(double, x)
+    default:
+        return NULL;
+    }
+}
+
+/* Give out `count` samples of the frame at hand, to `at` in rows of `capacity`; how many were no sound, or -1. */
+static long give_out(const struct recording *it, float *out, long capacity, long at, long count, int is_mixed,
+                     float loudest)
+{
+    float room[MOST_CHANNELS][CHUNK];
+    const float *planes[MOST_CHANNELS];
+    long num_bad = 0, step;
+    for (long done = 0; done < count; done += step) {
+        step = count - done < CHUNK ? count - done : CHUNK;
+        for (int channel = 0; channel < it->num_channels; channel++) {
+            long first = it->position + done;
+            planes[channel] = as_floats(it->frame, it->num_channels, channel, first, step, room[channel]);
+            if (!planes[channel])
+                return -1;
+            if (!is_mixed)
+                num_bad += mix_planes(out + channel * capacity + at + done, &planes[channel], 1, step, loudest);
+        }
+        if (is_mixed)
+            num_bad += mix_planes(out + at + done, planes, it->num_channels, step, loudest);
+    }
+    return num_bad;
+}
+
+/* Fill a block of float32 [channels, n], or [1, n] with the channels' mean: (handle, block, is_mixed, loudest) ->
+ * samples per channel, how many of all were no numbers of a sound (they are made silent), how it went on (0 there may
+ * be more, 1 that was all, 2 rate, channels or format change here, negative: libav's error) and that error in words.
+ */
+PyObject *libav_read(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *capsule;
+    Py_buffer out;
+    int is_mixed;
+    float loudest;
+    if (!PyArg_ParseTuple(args, "Ow*pf", &capsule, &out, &is_mixed, &loudest))
+        return NULL;
+    struct recording *it = recording_of(capsule);
+    long capacity = 0, at = 0, num_bad = 0;
+    int state = 0;
+    if (it && it->has_sound && it->num_channels >= 1 && it->num_channels <= MOST_CHANNELS)
+        capacity = out.len / 4 / (is_mixed ? 1 : it->num_channels);
+    while (at < capacity && !state) {
+        const struct frame *frame = it->frame;
+        if (frame->rate != it->rate || frame->layout.num_channels != it->num_channels || frame->format != it->format) {
+            state = 2;
+            break;
+        }
+        long left = frame->num_samples - it->position, count = left < capacity - at ? left : capacity - at;
+        long bad = give_out(it, out.buf, capacity, at, count, is_mixed, loudest);
+        if (bad < 0) {
+            state = -ENOSYS;
+            break;
+        }
+        num_bad += bad;
+        at += count;
+        it->position += count;
+        if (it->position == frame->num_samples) {
+            int code = next_frame(it);
+            state = code > 0 ? 0 : code ? code : 1;
+        }
+    }
+    PyBuffer_Release(&out);
+    if (!capacity)
+        return it ? refuse("nothing was started, it cannot be read, or there is no room") : NULL;
+    char text[128];
+    return Py_BuildValue("(llis)", at, num_bad, state, words_of(state, text, sizeof(text)));
+}
