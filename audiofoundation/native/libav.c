@@ -1,165 +1,14 @@
 /* Decoding with the libraries that PyAV's wheel brings: a descriptor in, blocks of float32 out. Only the sandbox's
  * child calls this with foreign bytes; PyAV itself does the same where this cannot be used (ADR 0011).
- *
- * That wheel has no headers. What is used of libav's public interface is declared here, as far as it is used, and holds
- * within one major version of each library: `libav_load` refuses others, and its caller decodes a known file first.
  */
 
+#include "libav.h"
 #include "native.h"
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <unistd.h>
 
-#define FORMAT_MAJOR 62
-#define CODEC_MAJOR 62
-#define UTIL_MAJOR 60
-
-#define TAG_ERROR(a, b, c, d) (-(int)((a) | (b) << 8 | (c) << 16 | (unsigned)(d) << 24))
-#define END_OF_FILE TAG_ERROR('E', 'O', 'F', ' ')
-#define INVALID_DATA TAG_ERROR('I', 'N', 'D', 'A')
-#define AGAIN (-EAGAIN)
-#define NO_TIME INT64_MIN
-#define TICKS_PER_S 1e6
-#define QUIET (-8)
-#define ASKS_SIZE 0x10000 /* libav's own "whence" */
-#define VIDEO 0
-#define AUDIO 1
 #define READ_BYTES (1 << 18)
 #define MOST_CHANNELS 8
 #define CHUNK 1024
-#define IN_ORDER_OF_NO_LAYOUT 0
-
-struct ratio {
-    int num, den;
-};
-
-struct parameters {
-    int media_type, codec_id;
-};
-
-struct stream {
-    const void *class;
-    int index, id;
-    struct parameters *parameters;
-    void *private;
-    struct ratio time_base;
-    int64_t start, duration;
-};
-
-struct container {
-    const void *class, *input_format, *output_format;
-    void *private, *io;
-    int flags;
-    unsigned num_streams;
-    struct stream **streams;
-    unsigned num_groups;
-    void **groups;
-    unsigned num_chapters;
-    void **chapters;
-    char *url;
-    int64_t start, duration;
-};
-
-struct packet {
-    void *buffer;
-    int64_t pts, dts;
-    uint8_t *data;
-    int size, stream;
-};
-
-struct layout {
-    int order, num_channels;
-    uint64_t mask;
-    void *opaque;
-};
-
-struct frame {
-    uint8_t *data[8];
-    int line_size[8];
-    uint8_t **planes;
-    int width, height, num_samples, format, picture_type;
-    struct ratio aspect;
-    int64_t pts, dts;
-    struct ratio time_base;
-    int quality;
-    void *opaque;
-    int repeat, rate;
-    void *buffers[8], *more_buffers;
-    int num_more_buffers;
-    void *side_data;
-    int num_side_data, flags, colour[5];
-    int64_t best_pts;
-    void *metadata;
-    int errors;
-    void *hardware, *opaque_reference;
-    size_t crop[4];
-    void *private;
-    struct layout layout;
-};
-
-struct codec {
-    const char *name;
-};
-
-struct io {
-    const void *class;
-    uint8_t *buffer;
-};
-
-enum sample_format { U8, S16, S32, FLT, DBL, U8P, S16P, S32P, FLTP, DBLP, S64, S64P };
-
-#define FORMAT_FUNCTIONS(X)                                                                                            \
-    X(unsigned, avformat_version, (void))                                                                              \
-    X(struct container *, avformat_alloc_context, (void))                                                              \
-    X(const void *, av_find_input_format, (const char *))                                                              \
-    X(int, avformat_open_input, (struct container **, const char *, const void *, void **))                            \
-    X(int, avformat_find_stream_info, (struct container *, void **))                                                   \
-    X(int, av_find_best_stream, (struct container *, int, int, int, const struct codec **, int))                       \
-    X(int, av_read_frame, (struct container *, struct packet *))                                                       \
-    X(void, avformat_close_input, (struct container **))                                                               \
-    X(struct io *, avio_alloc_context,                                                                                 \
-      (uint8_t *, int, int, void *, int (*)(void *, uint8_t *, int), void *, int64_t (*)(void *, int64_t, int)))       \
-    X(void, avio_context_free, (struct io **))
-
-#define CODEC_FUNCTIONS(X)                                                                                             \
-    X(unsigned, avcodec_version, (void))                                                                               \
-    X(const struct codec *, avcodec_find_decoder, (int))                                                               \
-    X(const struct codec *, avcodec_find_decoder_by_name, (const char *))                                              \
-    X(const char *, avcodec_get_name, (int))                                                                           \
-    X(void *, avcodec_alloc_context3, (const struct codec *))                                                          \
-    X(int, avcodec_parameters_to_context, (void *, const struct parameters *))                                         \
-    X(int, avcodec_open2, (void *, const struct codec *, void **))                                                     \
-    X(int, avcodec_send_packet, (void *, const struct packet *))                                                       \
-    X(int, avcodec_receive_frame, (void *, struct frame *))                                                            \
-    X(void, avcodec_free_context, (void **))                                                                           \
-    X(struct packet *, av_packet_alloc, (void))                                                                        \
-    X(void, av_packet_unref, (struct packet *))                                                                        \
-    X(void, av_packet_free, (struct packet **))
-
-#define UTIL_FUNCTIONS(X)                                                                                              \
-    X(unsigned, avutil_version, (void))                                                                                \
-    X(void *, av_malloc, (size_t))                                                                                     \
-    X(void, av_freep, (void *))                                                                                        \
-    X(struct frame *, av_frame_alloc, (void))                                                                          \
-    X(void, av_frame_free, (struct frame **))                                                                          \
-    X(int, av_dict_set, (void **, const char *, const char *, int))                                                    \
-    X(void, av_dict_free, (void **))                                                                                   \
-    X(int, av_opt_get_int, (void *, const char *, int, int64_t *))                                                     \
-    X(int, av_opt_set_q, (void *, const char *, struct ratio, int))                                                    \
-    X(int, av_strerror, (int, char *, size_t))                                                                         \
-    X(void, av_log_set_level, (int))                                                                                   \
-    X(void, av_channel_layout_default, (struct layout *, int))                                                         \
-    X(int, av_channel_layout_channel_from_index, (const struct layout *, unsigned))                                    \
-    X(int, av_channel_name, (char *, size_t, int))
-
-#define DECLARE(result, name, arguments) static result(*name) arguments;
-FORMAT_FUNCTIONS(DECLARE)
-CODEC_FUNCTIONS(DECLARE)
-UTIL_FUNCTIONS(DECLARE)
-
-static int is_loaded;
 
 struct recording {
     int fd, stream;
@@ -175,18 +24,10 @@ struct recording {
     int position;                   /* samples of the frame at hand that have been given out */
 };
 
-static const char *words_of(int code, char *text, size_t size)
-{
-    text[0] = '\0';
-    if (code < 0)
-        av_strerror(code, text, size);
-    return text;
-}
-
 static PyObject *fail(int code)
 {
     char text[128];
-    PyObject *reason = Py_BuildValue("(is)", code, words_of(code, text, sizeof(text)));
+    PyObject *reason = Py_BuildValue("(is)", code, libav_words(code, text, sizeof(text)));
     if (reason) {
         PyErr_SetObject(PyExc_OSError, reason);
         Py_DECREF(reason);
@@ -231,56 +72,6 @@ static int64_t seek_to(void *recording, int64_t offset, int whence)
     }
     off_t place = lseek(fd, offset, whence & 3);
     return place < 0 ? -errno : place;
-}
-
-/* Resolve what is used of the three libraries, given by path; raises ImportError where they are not those we know. */
-PyObject *libav_load(PyObject *module, PyObject *args)
-{
-    (void)module;
-    const char *paths[3];
-    if (!PyArg_ParseTuple(args, "sss", &paths[0], &paths[1], &paths[2]))
-        return NULL;
-    void *libraries[3];
-    for (int i = 0; i < 3; i++) {
-        libraries[i] = dlopen(paths[i], RTLD_NOW | RTLD_LOCAL);
-        if (!libraries[i])
-            return PyErr_Format(PyExc_ImportError, "%s", dlerror());
-    }
-    const char *missing = NULL;
-#define RESOLVE(library, name)                                                                                         \
-    if (!(*(void **)&name = dlsym(library, #name)))                                                                    \
-        missing = #name;
-#define RESOLVE_FORMAT(result, name, arguments) RESOLVE(libraries[0], name)
-#define RESOLVE_CODEC(result, name, arguments) RESOLVE(libraries[1], name)
-#define RESOLVE_UTIL(result, name, arguments) RESOLVE(libraries[2], name)
-    FORMAT_FUNCTIONS(RESOLVE_FORMAT)
-    CODEC_FUNCTIONS(RESOLVE_CODEC)
-    UTIL_FUNCTIONS(RESOLVE_UTIL)
-    if (missing)
-        return PyErr_Format(PyExc_ImportError, "libav has no %s", missing);
-    if (avformat_version() >> 16 != FORMAT_MAJOR || avcodec_version() >> 16 != CODEC_MAJOR ||
-        avutil_version() >> 16 != UTIL_MAJOR)
-        return PyErr_Format(PyExc_ImportError, "libav is of another major version");
-    av_log_set_level(QUIET);
-    is_loaded = 1;
-    return Py_NewRef(Py_None);
-}
-
-/* Open a decoder and close it: the first one of a kind computes tables, which forks then share. */
-PyObject *libav_warm_up(PyObject *module, PyObject *args)
-{
-    (void)module;
-    const char *name;
-    if (!PyArg_ParseTuple(args, "s", &name))
-        return NULL;
-    if (!is_loaded)
-        return refuse("libav has not been loaded");
-    const struct codec *codec = avcodec_find_decoder_by_name(name);
-    void *context = codec ? avcodec_alloc_context3(codec) : NULL;
-    if (context)
-        avcodec_open2(context, codec, NULL); /* some want a header first; it does not matter here */
-    avcodec_free_context(&context);
-    return Py_NewRef(Py_None);
 }
 
 static int options_from(PyObject *pairs, void **options)
@@ -373,7 +164,7 @@ PyObject *libav_open(PyObject *module, PyObject *args)
     void *options = NULL;
     if (!PyArg_ParseTuple(args, "isO!", &fd, &demuxer, &PyTuple_Type, &pairs))
         return NULL;
-    if (!is_loaded)
+    if (!libav_is_loaded)
         return refuse("libav has not been loaded");
     struct recording *it = calloc(1, sizeof(*it));
     if (!it)
@@ -595,5 +386,5 @@ PyObject *libav_read(PyObject *module, PyObject *args)
     if (!capacity)
         return it ? refuse("nothing was started, it cannot be read, or there is no room") : NULL;
     char text[128];
-    return Py_BuildValue("(llis)", at, num_bad, state, words_of(state, text, sizeof(text)));
+    return Py_BuildValue("(llis)", at, num_bad, state, libav_words(state, text, sizeof(text)));
 }

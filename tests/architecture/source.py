@@ -1,4 +1,4 @@
-"""The repository's own Python files."""
+"""The repository's own source files."""
 
 import os
 import subprocess
@@ -12,6 +12,10 @@ def python_files() -> list[Path]:
     """Return the files that people write; generated ones have no size to keep."""
     found = [path for folder in _FOLDERS for path in (ROOT / folder).rglob("*.py")]
     return sorted(path for path in found if ROOT / "audiofoundation" / "api" not in path.parents)
+
+
+def c_files() -> list[Path]:
+    return sorted(path for path in (ROOT / "audiofoundation").rglob("*.[ch]"))
 
 
 def run(*argv: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
