@@ -27,6 +27,8 @@ list:URL) and Yandex Music albums, artists and playlists (with AF_FETCH__YANDEX_
 what is new.
 
 The policy (open licence, 30 s to 60 min) judges what is crawled; --policy applies it to local files too.
+With --wait the exit status is 1 where the collection holds no recording in the end.
+
 --plan expands as well, since no bytes of recordings are fetched for that, and waits for it.
 
 Examples:
@@ -75,7 +77,8 @@ def ingest(
         failures = first_failures(client, progress, tally.discoveries)
     report(tally, progress, failures, is_json=is_json)
     is_ours = any(count for name, count in progress["error_classes"].items() if name in OUR_CLASSES)
-    if is_ours or any(failure.is_discovery for failure in failures):
+    is_empty = order.is_waiting and not progress["states"].get("stored")
+    if is_ours or is_empty or any(failure.is_discovery for failure in failures):
         raise typer.Exit(EXIT_FAILURE)
 
 

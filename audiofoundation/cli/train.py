@@ -50,11 +50,14 @@ _Run = Annotated[str, typer.Argument(help="A run's id.")]
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("train", help=_TRAIN_HELP)(train)
-    runs = typer.Typer(help="Look at training runs, cancel them, promote their models.", no_args_is_help=True)
+    runs = typer.Typer(
+        help="Look at training runs, cancel them, promote their models or take that back.", no_args_is_help=True
+    )
     runs.command("list")(list_runs)
     runs.command("show")(show)
     runs.command("cancel")(cancel)
     runs.command("promote")(promote)
+    runs.command("demote")(demote)
     app.add_typer(runs, name="runs")
 
 
@@ -120,6 +123,16 @@ def promote(run: _Run, url: UrlOption = None, data_dir: DataDirOption = None, as
         print_json({"run": run, "model": promoted["model"], "state": promoted["state"]})
     else:
         print_line(f"{promoted['model']} is the default of its task now")
+
+
+def demote(run: _Run, url: UrlOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Take back a promotion: the bundled model is the default of the task again."""
+    with PlatformClient(url, data_dir=data_dir) as client:
+        demoted = client.post(f"/v1/runs/{run}/demote")
+    if as_json:
+        print_json({"run": run, "model": demoted["model"], "state": demoted["state"]})
+    else:
+        print_line(f"{demoted['model']} is used only where it is named; the bundled model is the default again")
 
 
 def _request(

@@ -163,6 +163,21 @@ def promote_run(unit: UnitOfWork, run_id: RunId) -> str:
     return model.name
 
 
+def demote_run(unit: UnitOfWork, run_id: RunId) -> str:
+    """Take back a promotion, so that the bundled model is the default again; return the model's name.
+
+    Raises:
+        NotFound: no such run.
+        Conflict: its model is not the default.
+    """
+    run = _get_run(unit.session, run_id)
+    model = None if run.model_id is None else unit.session.get_one(Model, run.model_id)
+    if model is None or model.state != ModelState.PROMOTED:
+        raise Conflict("only a model that was promoted can be demoted, and this run's is not the default")
+    model.state = ModelState.CANDIDATE
+    return model.name
+
+
 def get_run(session: Session, run_id: RunId) -> RunView:
     """Return a run. Raises NotFound."""
     return _to_view(session, _get_run(session, run_id))

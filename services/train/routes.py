@@ -13,6 +13,7 @@ from audiofoundation.training.requests import (
     RunRequest,
     cancel_run,
     create_run,
+    demote_run,
     get_run,
     list_checkpoints,
     list_runs,
@@ -75,6 +76,11 @@ def _add_action_routes(router: APIRouter, container: Container) -> None:
     def post_promote(run: str) -> PromotedOut:
         with container.queue.unit_of_work() as unit:
             return PromotedOut(run=run, model=promote_run(unit, RunId(run)))
+
+    @router.post("/{run}/demote", summary="Take back a promotion: the bundled model is the default again")
+    def post_demote(run: str) -> PromotedOut:
+        with container.queue.unit_of_work() as unit:
+            return PromotedOut(run=run, model=demote_run(unit, RunId(run)), state="candidate")
 
 
 def _add_event_route(router: APIRouter, container: Container) -> None:

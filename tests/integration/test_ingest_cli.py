@@ -67,6 +67,13 @@ def test_failed_files_are_named_with_their_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("plane")
+def test_a_collection_without_any_recording_ends_the_command_with_one(tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"RIFF\x00\x00\x00\x00WAVEnothing")
+    found = run_json("ingest", tmp_path, "-c", "clips", "--wait", exit_code=1)
+    assert found["states"] == {"failed": 1}
+
+
+@pytest.mark.usefixtures("plane")
 def test_rejected_lines_are_named_with_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "urls.csv"
     path.write_text("url,title\nhttps://x.org/a,\nnonsense,\nftp://x.org/b,\n")

@@ -129,6 +129,8 @@ def test_a_done_run_has_checkpoints_and_can_be_promoted_once_it_is_done(client: 
     (checkpoint,) = client.get(f"/v1/runs/{run}/checkpoints").json()["data"]
     assert (checkpoint["step"], checkpoint["attempt"]) == (10, 1)
     assert client.post(f"/v1/runs/{run}/promote").json()["model"] == f"tiny-{run[-8:]}"
+    assert client.post(f"/v1/runs/{run}/demote").json()["state"] == "candidate"
+    assert client.post(f"/v1/runs/{run}/demote").status_code == 409
     assert client.post(f"/v1/runs/{run}/cancel").status_code == 409
 
 
@@ -174,6 +176,9 @@ def test_the_commands_start_follow_and_promote_a_run(settings: Settings) -> None
         assert [row["run"] for row in listed["runs"]] == [run["run"]]
         promoted = command(url, "runs", "promote", run["run"])
         assert "default of its task" in promoted.stdout
+        demoted = command(url, "runs", "demote", run["run"])
+        assert "default again" in demoted.stdout
+        assert "not the default" in command(url, "runs", "demote", run["run"]).stderr.replace("\n", " ")
         refused = command(url, "train", "tiny", "--dataset", DATASET, "--set", "bach=2")
         assert (refused.returncode, refused.stdout) == (1, "")
         assert " batch, betas" in refused.stderr.replace("\n", " ")

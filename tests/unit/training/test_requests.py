@@ -10,7 +10,7 @@ from audiofoundation.features.mel import get_preset
 from audiofoundation.identifiers import RunId
 from audiofoundation.jobs import lease
 from audiofoundation.jobs.kinds import JobState
-from audiofoundation.training.requests import cancel_run, get_run, promote_run, read_plan, resume_run
+from audiofoundation.training.requests import cancel_run, demote_run, get_run, promote_run, read_plan, resume_run
 from audiofoundation.training.states import ModelState, RunState
 from tests.unit.training.rows import SETTINGS, add_dataset, ask, claim, create_queue, job_row, run_row
 
@@ -103,6 +103,25 @@ def test_promoting_retires_the_one_before_and_needs_a_done_run(engine: Engine) -
     assert states == {first: ModelState.RETIRED, second: ModelState.PROMOTED}
     with pytest.raises(Conflict, match="queued"), queue.unit_of_work() as unit:
         promote_run(unit, third)
+
+
+def test_a_promotion_can_be_taken_back(engine: Engine) -> None:
+    add_dataset(engine)
+    queue = create_queue(engine)
+    run_id, other = ask(queue), ask(queue)
+    set_state(engine, run_id, RunState.DONE)
+    add_model(engine, run_id)
+    with queue.unit_of_work() as unit:
+        promote_run(unit, run_id)
+
+    with queue.unit_of_work() as unit:
+        assert demote_run(unit, run_id) == f"m-{run_id}"
+
+    with read_session(engine) as session:
+        assert session.scalars(select(Model.state)).all() == [ModelState.CANDIDATE]
+    for without in (run_id, other):
+        with pytest.raises(Conflict, match="not the default"), queue.unit_of_work() as unit:
+            demote_run(unit, without)
 
 
 def set_state(engine: Engine, run_id: RunId, state: RunState) -> None:
