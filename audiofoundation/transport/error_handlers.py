@@ -57,7 +57,8 @@ async def _on_validation(connection: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"][1:]) or None
     where = f"{param}: " if param else ""
-    ours = InvalidRequest(f"{where}{first['msg']}", param=param)
+    words = "there is no such field; /docs says which there are" if first["type"] == "extra_forbidden" else first["msg"]
+    ours = InvalidRequest(f"{where}{words}", param=param)
     return _respond(connection, ours, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 

@@ -42,7 +42,7 @@ def to_request(fields: ContinuationForm | SessionConfig, prompt: Waveform, *, se
 def check_form(form: ContinuationForm) -> None:
     """Raise InvalidRequest for combinations that mean nothing."""
     if (form.file is None) == (form.url is None):
-        given = "both came" if form.file else "neither came"
+        given = "both came" if form.file else "neither came (fields of a form are read, `curl -F file=@…`; JSON is not)"
         raise InvalidRequest(f"give exactly one of file and url; {given}", param="file")
     if form.prompt:
         raise InvalidRequest("prompt must be empty: the models here continue sound and take no text", param="prompt")

@@ -166,6 +166,13 @@ def test_a_field_out_of_range_is_named(
     assert answer.json()["error"]["param"] == param
 
 
+def test_a_misspelt_field_is_named(client: httpx.Client) -> None:
+    answer = post(client, SPEECH, durration=1)
+
+    assert answer.status_code == 422
+    assert message_of(answer).startswith("durration: there is no such field")
+
+
 def test_exactly_one_source_is_needed(client: httpx.Client) -> None:
     both = post(client, url="https://example.com/a.wav")
     neither = client.post(PATH, data={"duration": 1})
@@ -173,6 +180,7 @@ def test_exactly_one_source_is_needed(client: httpx.Client) -> None:
     assert (both.status_code, neither.status_code) == (400, 400)
     assert "file" in message_of(both)
     assert "url" in message_of(neither)
+    assert "curl -F" in message_of(client.post(PATH, json={"duration": 1}))
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/a.wav", "file:///etc/passwd", "http://[::1]/", ""])
