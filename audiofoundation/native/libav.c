@@ -12,8 +12,9 @@
 
 struct recording {
     int fd, stream;
-    int has_sound, is_drained;
-    int has_frame; /* of the packet at hand */
+    int is_started, is_drained;
+    int has_frame; /* there was one in the packet at hand */
+    int has_sound; /* a packet was decoded that had one */
     const struct codec *codec;
     struct container *container;
     struct io *io;
@@ -209,8 +210,8 @@ static int feed(struct recording *it)
     }
 }
 
-/* 1: there is a frame; 0: there are no more; negative: libav's error. Passed over are errors before the first sound, and
- * nonsense behind a frame in its packet, such as the last byte of a WAV that was cut off within a sample.
+/* 1: there is a frame; 0: there are no more; negative: libav's error. Passed over are errors before the first packet that
+ * was decoded, and senseless data behind a frame in its packet, such as the last byte of a WAV cut off within a sample.
  */
 static int next_frame(struct recording *it)
 {
@@ -220,11 +221,13 @@ static int next_frame(struct recording *it)
         if (code >= 0 && it->frame->num_samples <= 0)
             continue;
         if (code >= 0)
-            return it->has_sound = it->has_frame = 1;
+            return it->has_frame = 1;
         if (code == END_OF_FILE)
             return 0;
-        if (code != AGAIN && it->has_sound && !(code == INVALID_DATA && it->has_frame))
+        int is_whole = code == AGAIN || (code == INVALID_DATA && it->has_frame);
+        if (!is_whole && it->has_sound)
             return code;
+        it->has_sound |= is_whole && it->has_frame;
         if (it->is_drained)
             return 0;
         code = feed(it);
@@ -262,8 +265,9 @@ PyObject *libav_start(PyObject *module, PyObject *capsule)
     struct recording *it = recording_of(capsule);
     if (!it)
         return NULL;
-    if (!it->decoder || it->has_sound)
+    if (!it->decoder || it->is_started)
         return refuse("there is no decoder, or it has been started");
+    it->is_started = 1;
     int code = avcodec_open2(it->decoder, it->codec, NULL);
     if (code >= 0)
         code = next_frame(it);
@@ -360,7 +364,7 @@ PyObject *libav_read(PyObject *module, PyObject *args)
     struct recording *it = recording_of(capsule);
     long capacity = 0, at = 0, num_bad = 0;
     int state = 0;
-    if (it && it->has_sound && it->num_channels >= 1 && it->num_channels <= MOST_CHANNELS)
+    if (it && it->num_channels >= 1 && it->num_channels <= MOST_CHANNELS)
         capacity = out.len / 4 / (is_mixed ? 1 : it->num_channels);
     while (at < capacity && !state) {
         const struct frame *frame = it->frame;

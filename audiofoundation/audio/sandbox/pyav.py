@@ -15,6 +15,9 @@ from audiofoundation.audio.waveform import Samples
 _READ_BYTES = 1 << 18
 _GUESSED = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
+# Of PyAV's own: ValueError for values that ffmpeg's headers cannot mean, IndexError for streams that turn up later.
+_FAILURES = (av.error.FFmpegError, ValueError, OverflowError, EOFError, IndexError)
+
 av.logging.set_level(None)
 
 
@@ -47,7 +50,7 @@ class PyAvRecording:
             self.codec = self._stream.codec_context.codec.canonical_name
             bit_rate = self._stream.codec_context.bit_rate or 0
             self.declared_s = opening.declared_s(demuxer, self._seconds(), bit_rate, input_fd)
-        except (av.error.FFmpegError, ValueError, OverflowError, EOFError) as error:
+        except _FAILURES as error:
             raise _refused(error) from error
 
     def __enter__(self) -> "PyAvRecording":
@@ -65,7 +68,7 @@ class PyAvRecording:
     def blocks(self) -> Iterator[Samples]:
         try:
             yield from self._blocks()
-        except (av.error.FFmpegError, ValueError, OverflowError, EOFError) as error:
+        except _FAILURES as error:
             raise _refused(error) from error
 
     def _seconds(self) -> float:
@@ -154,4 +157,4 @@ def _refused(error: Exception) -> MediaRefused:
 def _reason(error: Exception) -> str:
     if isinstance(error, av.error.FFmpegError):
         return opening.reason(-error.errno if isinstance(error, av.error.InvalidDataError) else None, error.strerror)
-    return "its header makes no sense"  # PyAV's ValueErrors, for values that ffmpeg's headers cannot mean
+    return "its header makes no sense"
