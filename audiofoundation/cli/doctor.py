@@ -110,8 +110,6 @@ def _torch() -> Finding:
 def _decoding() -> Finding:
     try:
         import av
-
-        from audiofoundation.audio.sandbox import libav
     except (ImportError, OSError) as error:
         return Finding("decoding", "failed", f"PyAV does not load: {error}")
     wanted = {"flac", "mp3", "aac", "opus", "vorbis", "pcm_s16le"}
@@ -119,8 +117,7 @@ def _decoding() -> Finding:
     libraries = ".".join(str(part) for part in av.library_versions["libavcodec"])
     if missing:
         return Finding("decoding", "failed", f"libavcodec {libraries} lacks {', '.join(missing)}")
-    reader = "read by compiled code" if libav.is_usable() else "read through PyAV, which takes longer"
-    return Finding("decoding", "ok", f"PyAV {av.__version__}, libavcodec {libraries}, {reader}")
+    return Finding("decoding", "ok", f"PyAV {av.__version__}, libavcodec {libraries}")
 
 
 def _sandbox() -> Finding:
@@ -138,8 +135,13 @@ def _sandbox() -> Finding:
     }
     standing = ["resource limits", *(name for name, stands in names.items() if stands)]
     missing = [name for name, stands in names.items() if not stands]
-    detail = ", ".join(standing) + (f"; this kernel or container refuses {', '.join(missing)}" if missing else "")
-    return Finding("sandbox", "warning" if missing else "ok", detail)
+    parts = [", ".join(standing)]
+    if missing:
+        parts.append(f"this kernel or container refuses {', '.join(missing)}")
+    parts.append(
+        "files are read by compiled code" if walls.is_read_compiled else "PyAV reads files, which takes longer"
+    )
+    return Finding("sandbox", "warning" if missing else "ok", "; ".join(parts))
 
 
 def _kernels() -> Finding:

@@ -89,6 +89,12 @@ static int options_from(PyObject *pairs, void **options)
     return 1;
 }
 
+static int refuse_to_open(struct container *container, struct io **io, const char *url, int flags, void **options)
+{
+    (void)container, (void)io, (void)url, (void)flags, (void)options;
+    return -EPERM;
+}
+
 static int open_container(struct recording *it, const char *demuxer, void **options)
 {
     const void *format = av_find_input_format(demuxer);
@@ -105,8 +111,13 @@ static int open_container(struct recording *it, const char *demuxer, void **opti
     if (!format)
         return -EINVAL; /* without a name libav would guess */
     it->container->io = it->io;
+    *libav_opener_of(it->container) = refuse_to_open;
     int code = avformat_open_input(&it->container, "", format, options);
-    return code < 0 ? code : avformat_find_stream_info(it->container, NULL);
+    if (code < 0)
+        return code;
+    if (av_dict_count(*options))
+        return -EINVAL; /* a wall that libav does not know would stand nowhere */
+    return avformat_find_stream_info(it->container, NULL);
 }
 
 static int find_audio(struct recording *it)
@@ -148,7 +159,7 @@ static PyObject *description(struct recording *it, PyObject *capsule)
     }
     if (it->decoder)
         av_opt_get_int(it->decoder, "b", 0, &bit_rate);
-    return Py_BuildValue("(OiszddL)", capsule, has_video(it->container), it->codec ? it->codec->name : "", codec_name,
+    return Py_BuildValue("(ONszddL)", capsule, PyBool_FromLong(has_video(it->container)), it->codec ? it->codec->name : "", codec_name,
                          stream_s, container_s, (long long)bit_rate);
 }
 
@@ -283,48 +294,6 @@ PyObject *libav_start(PyObject *module, PyObject *capsule)
     return names ? Py_BuildValue("(iiN)", it->rate, it->num_channels, names) : NULL;
 }
 
-/* The samples of one channel as float32, full scale 1: in place where they are that already, else in `room`. */
-static const float *as_floats(const struct frame *frame, int num_channels, int channel, long first, long count,
-                              float *restrict room)
-{
-    int is_planar = (frame->format >= U8P && frame->format <= DBLP) || frame->format == S64P;
-    const void *data = frame->planes[is_planar ? channel : 0];
-    long stride = is_planar ? 1 : num_channels;
-    first = is_planar ? first : first * num_channels + channel;
-#define CONVERT(type, value)                                                                                           \
-    {                                                                                                                  \
-        const type *from = (const type *)data + first;                                                                 \
-        for (long n = 0; n < count; n++) {                                                                             \
-            float x = (float)from[n * stride];                                                                         \
-            room[n] = value;                                                                                           \
-        }                                                                                                              \
-        return room;                                                                                                   \
-    }
-    switch (frame->format) {
-    case FLTP:
-        return (const float *)data + first;
-    case FLT:
-        CONVERT(float, x)
-    case U8:
-    case U8P:
-        CONVERT(uint8_t, (x - 128) * 0x1p-7f)
-    case S16:
-    case S16P:
-        CONVERT(int16_t, x * 0x1p-15f)
-    case S32:
-    case S32P:
-        CONVERT(int32_t, x * 0x1p-31f)
-    case S64:
-    case S64P:
-        CONVERT(int64_t, x * 0x1p-63f)
-    case DBL:
-    case DBLP:
-        CONVERT(double, x)
-    default:
-        return NULL;
-    }
-}
-
 /* Give out `count` samples of the frame at hand, to `at` in rows of `capacity`; how many were no sound, or -1. */
 static long give_out(const struct recording *it, float *out, long capacity, long at, long count, int is_mixed,
                      float loudest)
@@ -336,7 +305,7 @@ static long give_out(const struct recording *it, float *out, long capacity, long
         step = count - done < CHUNK ? count - done : CHUNK;
         for (int channel = 0; channel < it->num_channels; channel++) {
             long first = it->position + done;
-            planes[channel] = as_floats(it->frame, it->num_channels, channel, first, step, room[channel]);
+            planes[channel] = libav_floats(it->frame, it->num_channels, channel, first, step, room[channel]);
             if (!planes[channel])
                 return -1;
             if (!is_mixed)

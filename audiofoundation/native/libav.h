@@ -1,6 +1,6 @@
 /* What is used of the public interface of ffmpeg's libraries, which PyAV's wheel brings without headers: constants, the
- * beginnings of structures, functions. All of it holds within one major version of each library; `libav_load` refuses
- * others.
+ * beginnings of structures, functions. All of it holds within one major version of each library: libavformat and
+ * libavcodec 62, libavutil 60.
  */
 
 #ifndef LIBAV_H
@@ -9,10 +9,6 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#define FORMAT_MAJOR 62
-#define CODEC_MAJOR 62
-#define UTIL_MAJOR 60
 
 #define TAG_ERROR(a, b, c, d) (-(int)((a) | (b) << 8 | (c) << 16 | (unsigned)(d) << 24))
 #define END_OF_FILE TAG_ERROR('E', 'O', 'F', ' ')
@@ -103,6 +99,14 @@ struct io {
     uint8_t *buffer;
 };
 
+struct option {
+    const char *name, *help;
+    int offset;
+};
+
+/* What a container calls to open a further file. */
+typedef int (*opener)(struct container *, struct io **, const char *url, int flags, void **options);
+
 enum sample_format { U8, S16, S32, FLT, DBL, U8P, S16P, S32P, FLTP, DBLP, S64, S64P };
 
 #define FORMAT_FUNCTIONS(X)                                                                                            \
@@ -140,7 +144,9 @@ enum sample_format { U8, S16, S32, FLT, DBL, U8P, S16P, S32P, FLTP, DBLP, S64, S
     X(struct frame *, av_frame_alloc, (void))                                                                          \
     X(void, av_frame_free, (struct frame **))                                                                          \
     X(int, av_dict_set, (void **, const char *, const char *, int))                                                    \
+    X(int, av_dict_count, (const void *))                                                                              \
     X(void, av_dict_free, (void **))                                                                                   \
+    X(const struct option *, av_opt_find, (void *, const char *, const char *, int, int))                              \
     X(int, av_opt_get_int, (void *, const char *, int, int64_t *))                                                     \
     X(int, av_opt_set_q, (void *, const char *, struct ratio, int))                                                    \
     X(int, av_strerror, (int, char *, size_t))                                                                         \
@@ -156,6 +162,15 @@ UTIL_FUNCTIONS(DECLARE)
 
 /* Whether the functions may be called. */
 extern int libav_is_loaded;
+
+/* The samples of one channel as float32, full scale 1: in place where they are that already, else in `room`; NULL for a
+ * format that is not known.
+ */
+const float *libav_floats(const struct frame *frame, int num_channels, int channel, long first, long count,
+                          float *restrict room);
+
+/* Where a container keeps its opener, which has no option and follows the last one that has; NULL if it does not. */
+opener *libav_opener_of(struct container *container);
 
 /* An error in words, written to `text`; "" where the code is none. */
 const char *libav_words(int code, char *text, size_t size);

@@ -22,17 +22,19 @@ _FIRST_FREE_FD = 5
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """Which of the kernel's best-effort walls stand around a decoding child.
+    """Which of the kernel's best-effort walls stand around a decoding child, and what reads files in it.
 
     Attributes:
         has_network_namespace: it lies in a network namespace without any interface that is up.
         has_seccomp: it may make only the system calls that computing needs.
         is_unprivileged: it does not run as root.
+        is_read_compiled: compiled code reads files, not PyAV.
     """
 
     has_network_namespace: bool
     has_seccomp: bool
     is_unprivileged: bool
+    is_read_compiled: bool
 
 
 def leave_network() -> bool:

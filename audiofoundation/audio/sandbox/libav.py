@@ -16,6 +16,7 @@ from audiofoundation.audio.sandbox.opening import MediaRefused
 from audiofoundation.audio.waveform import Samples
 from audiofoundation.native import compiled
 
+_MAJORS = (62, 62, 60)  # of libavformat, libavcodec, libavutil: those that libav.h describes
 _OVER, _CHANGED = 1, 2  # how `libav_read` says that there is no more
 _NUM_KNOWN, _KNOWN_RATE_HZ, _KNOWN_CHANNELS = 3000, 11025, ("FL", "FR", "LFE")
 
@@ -71,30 +72,35 @@ class LibavRecording:
             if count:
                 yield block[:, :count]
 
+    @staticmethod
+    def warm_up() -> None:
+        native = compiled()
+        assert native is not None
+        for name in sorted(AUDIO_DECODERS):
+            native.libav_warm_up(name)
+
+
+def is_usable() -> bool:
+    """Whether this reader was compiled and its libraries are those that it knows; then they are loaded.
+
+    Reads a file to see: structures that are not what we think may crash the process.
+    """
+    return compiled() is not None and _is_known()
+
 
 @lru_cache(maxsize=1)
-def is_usable() -> bool:
-    """Whether this reader was compiled and its libraries are those that it knows; then they are loaded."""
-    native = compiled()
-    libraries = _libraries()
+def _is_known() -> bool:
+    native, libraries = compiled(), _libraries()
     if native is None or libraries is None:
         return False
     try:
-        native.libav_load(*libraries)
-    except ImportError:
+        native.libav_load(libraries, _MAJORS)
+        return _reads_what_is_known()
+    except (ImportError, MediaRefused, ValueError):
         return False
-    return _reads_what_is_known()
 
 
-def warm_up() -> None:
-    """Open every decoder once: the first one of a kind computes its tables, 2 ms for AAC, which forks then share."""
-    native = compiled()
-    assert native is not None
-    for name in sorted(AUDIO_DECODERS):
-        native.libav_warm_up(name)
-
-
-def _libraries() -> tuple[str, str, str] | None:
+def _libraries() -> tuple[bytes, bytes, bytes] | None:
     """Paths of libavformat, libavcodec and libavutil in PyAV's wheel; None where it was installed in another way."""
     package = importlib.util.find_spec("av")
     if package is None or package.origin is None:
@@ -103,7 +109,7 @@ def _libraries() -> tuple[str, str, str] | None:
     found = [sorted(folder.glob(f"{name}-*.so*")) for name in ("libavformat", "libavcodec", "libavutil")]
     if any(len(paths) != 1 for paths in found):
         return None
-    av_format, av_codec, av_util = (str(paths[0]) for paths in found)
+    av_format, av_codec, av_util = (os.fsencode(paths[0]) for paths in found)
     return av_format, av_codec, av_util
 
 
@@ -123,8 +129,6 @@ def _reads_what_is_known() -> bool:
         with LibavRecording(fd, "wav", num_values=1 << 10, is_mixed=False) as known:
             found = np.concatenate([block.copy() for block in known.blocks()], axis=1)
             facts = (known.sample_rate_hz, known.channel_names(), known.declared_s, known.codec, known.damage)
-    except MediaRefused:
-        return False
     finally:
         os.close(fd)
     expected = (_KNOWN_RATE_HZ, _KNOWN_CHANNELS, _NUM_KNOWN / _KNOWN_RATE_HZ, "pcm_s16le", None)

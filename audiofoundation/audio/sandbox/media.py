@@ -9,7 +9,7 @@ import io
 import itertools
 import os
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -168,12 +168,27 @@ def _write(fd: int, data: bytes | memoryview) -> None:
 
 
 @lru_cache(maxsize=1)
-def _reader() -> Callable[..., Recording]:
-    if libav.is_usable():
+def _reader() -> type[Recording]:
+    if is_read_compiled():
         return libav.LibavRecording
     from audiofoundation.audio.sandbox import pyav  # only here: its modules and libraries make every fork dearer
 
     return pyav.PyAvRecording
+
+
+@lru_cache(maxsize=1)
+def is_read_compiled() -> bool:
+    """Whether files are read by compiled code. To be asked first in a process with one thread.
+
+    A fork tries: should libav's structures not be what we think, it crashes instead of us.
+    """
+    if pid := os.fork():
+        return os.waitpid(pid, 0)[1] == 0 and libav.is_usable()
+    status = 1
+    try:
+        status = 0 if libav.is_usable() else 1
+    finally:
+        os._exit(status)
 
 
 def silent_wav() -> bytes:
@@ -194,8 +209,7 @@ def warm_up() -> None:
     writes to is copied.
     """
     kernels()
-    if libav.is_usable():
-        libav.warm_up()
+    _reader().warm_up()
     request = DecodeRequest("wav", 10.0, 1e9, 1 << 20, 16000, 1, 10, 1 << 30)
     input_fd = os.memfd_create("warm-up")
     output_fd = os.memfd_create("warm-up")

@@ -41,6 +41,12 @@ class MediaRefused(Exception):
 class Recording(Protocol):
     """A file that has been opened: a context manager.
 
+    Args:
+        input_fd: stays the caller's.
+        demuxer: ffmpeg's name of the container's format.
+        num_values: values that fill a block.
+        is_mixed: whether blocks are the mean of the channels.
+
     Attributes:
         codec: its name.
         declared_s: how long the file says it is; None when it does not say, or when that is only a guess.
@@ -57,6 +63,7 @@ class Recording(Protocol):
     num_channels: int
     damage: str | None
 
+    def __init__(self, input_fd: int, demuxer: str, *, num_values: int, is_mixed: bool) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *error: object) -> None: ...
 
@@ -66,6 +73,14 @@ class Recording(Protocol):
 
     def blocks(self) -> Iterator[Samples]:
         """Blocks float32 [channels, n], or [1, n] where the mean is asked for; each holds until the next is read."""
+        ...
+
+    @staticmethod
+    def warm_up() -> None:
+        """Open every decoder once: the first one of a kind computes its tables, 2 ms for AAC, which forks then share.
+
+        libav says nothing on standard error from then on.
+        """
         ...
 
 

@@ -1,5 +1,6 @@
 """Reading a file through PyAV: where `libav.py` cannot be used, that is without a compiler or with other libraries."""
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ import av
 import av.logging
 
 from audiofoundation.audio.sandbox import opening
+from audiofoundation.audio.sandbox.formats import AUDIO_DECODERS
 from audiofoundation.audio.sandbox.frames import FrameGatherer
 from audiofoundation.audio.sandbox.opening import MediaRefused
 from audiofoundation.audio.waveform import Samples
@@ -15,10 +17,8 @@ from audiofoundation.audio.waveform import Samples
 _READ_BYTES = 1 << 18
 _GUESSED = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
-# Of PyAV's own: ValueError for values that ffmpeg's headers cannot mean, IndexError for streams that turn up later.
-_FAILURES = (av.error.FFmpegError, ValueError, OverflowError, EOFError, IndexError)
-
-av.logging.set_level(None)
+# PyAV raises ValueError for values that ffmpeg's headers cannot mean.
+_FAILURES = (av.error.FFmpegError, ValueError, OverflowError, EOFError)
 
 
 class DescriptorFile:
@@ -71,6 +71,15 @@ class PyAvRecording:
         except _FAILURES as error:
             raise _refused(error) from error
 
+    @staticmethod
+    def warm_up() -> None:
+        av.logging.set_level(None)
+        for name in AUDIO_DECODERS:
+            with contextlib.suppress(av.error.FFmpegError, ValueError):  # wants a header first, or is not built in
+                context = av.CodecContext.create(name, "r")
+                context.thread_count = 1
+                context.open()
+
     def _seconds(self) -> float:
         time_base = self._stream.time_base
         if self._stream.duration is not None and time_base is not None:
@@ -78,6 +87,7 @@ class PyAvRecording:
         return float("nan") if self._container.duration is None else self._container.duration / av.time_base
 
     def _blocks(self) -> Iterator[Samples]:
+        self._stream.codec_context.open(strict=False)
         frames = self._frames(self._container.demux(self._stream))
         first = next(frames, None)
         if first is None:
@@ -100,6 +110,8 @@ class PyAvRecording:
         while True:
             try:
                 packet = next(packets, None)
+            except IndexError:  # PyAV's own, for a stream that turns up later
+                return
             except av.error.FFmpegError as error:
                 if not isinstance(error, av.error.EOFError):
                     self.damage = _reason(error)

@@ -30,7 +30,9 @@ def main(control_fd: int) -> None:
     confinement.forbid_new_privileges()
     gc.collect()
     gc.freeze()  # children share these pages; a collection would touch and so copy them
-    report = confinement.Confinement(has_network_namespace, _rehearse_seccomp(), is_unprivileged)
+    report = confinement.Confinement(
+        has_network_namespace, _rehearse_seccomp(), is_unprivileged, media.is_read_compiled()
+    )
     control.send(json.dumps(asdict(report)).encode())
     _Zygote(control, has_seccomp=report.has_seccomp).serve()
 
