@@ -80,8 +80,13 @@ def main() -> None:
         note(f"error: {_first_setting(error)}")
         sys.exit(EXIT_USAGE)
     except OSError as error:
-        note(f"error: {error}")
+        note(f"error: {_in_words(error)}")
         sys.exit(EXIT_FAILURE)
+
+
+def _in_words(error: OSError) -> str:
+    """What the system refused and for which file, without its number."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
 def _first_setting(error: ValidationError) -> str:

@@ -10,7 +10,7 @@ import typer
 from audiofoundation.cli import items
 from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
 from audiofoundation.cli.ingest_report import discoveries_of, first_failures, report
-from audiofoundation.cli.output import EXIT_FAILURE, JsonOption, PlainProgress, create_progress
+from audiofoundation.cli.output import EXIT_FAILURE, JsonOption, PlainProgress, create_progress, note
 from audiofoundation.cli.source_lists import PlacedLine, Sources, in_batches, sort_sources
 from audiofoundation.cli.uploads import Tally, Uploader
 from audiofoundation.ingestion.states import OUR_CLASSES, PENDING_STATES
@@ -77,6 +77,8 @@ def ingest(
         failures = first_failures(client, progress, tally.discoveries)
     report(tally, progress, failures, is_json=is_json)
     is_ours = any(count for name, count in progress["error_classes"].items() if name in OUR_CLASSES)
+    if not (tally.num_added or tally.num_duplicates or tally.rejected or tally.discoveries):
+        note("there is no recording in what was named")
     is_empty = order.is_waiting and not progress["states"].get("stored")
     if is_ours or is_empty or any(failure.is_discovery for failure in failures):
         raise typer.Exit(EXIT_FAILURE)

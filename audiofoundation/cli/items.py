@@ -12,7 +12,7 @@ from audiofoundation.ingestion.states import ItemState
 _HELP = """Show a collection's items with their state and where they came from, a page at a time.
 
 With --json, each item has its source, title, channel, licence, time of retrieval, tool and policy, the
-search or feed that named it, and why it was not taken, if it was not.
+search or feed that named it, what of it does not decode, and why it was not taken, if it was not.
 
 Examples:
 
@@ -51,6 +51,7 @@ def items(
         "channel": [item["channel"] or "" for item in page["items"]],
         "licence": [item["license"] or "" for item in page["items"]],
         "retrieved": [_when(item) for item in page["items"]],
+        "damage": [item["damage"] or "" for item in page["items"]],
         "why not": [_why(item) for item in page["items"]],
     }
     known = {name: cells for name, cells in columns.items() if name == "item" or any(cells)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from audiofoundation.catalog.tables import Collection, Item, ItemCount
+from audiofoundation.catalog.tables import Asset, Collection, Item, ItemCount
 from audiofoundation.errors import InvalidRequest
 from audiofoundation.ingestion.discoveries import count_discoveries
 from audiofoundation.ingestion.source import SourceKind
@@ -41,10 +41,11 @@ class CollectionProgress:
 
 @dataclass(frozen=True, slots=True)
 class ItemPage:
-    """Some items in order of id, and where the next page starts (None: there is none)."""
+    """Some items in order of id, where the next page starts (None: there is none), and their assets' damage by id."""
 
     items: tuple[Item, ...]
     next_cursor: str | None
+    damage: Mapping[str, str]
 
 
 def collection_progress(session: Session, collection: Collection, *, fetch: FetchSettings) -> CollectionProgress:
@@ -85,4 +86,9 @@ def item_page(
         is_next = (Item.collection_id == collection.id) & (Item.state == wanted) & (Item.id > (cursor or ""))
         found += session.scalars(select(Item).where(is_next).order_by(Item.id).limit(limit + 1))
     found.sort(key=lambda item: item.id)
-    return ItemPage(tuple(found[:limit]), found[limit - 1].id if len(found) > limit else None)
+    page = tuple(found[:limit])
+    damaged = select(Asset.id, Asset.damage).where(
+        Asset.id.in_([item.asset_id for item in page if item.asset_id]), Asset.damage.is_not(None)
+    )
+    damage = {asset_id: words or "" for asset_id, words in session.execute(damaged)}
+    return ItemPage(page, page[-1].id if len(found) > limit else None, damage)

@@ -18,11 +18,11 @@ from sqlalchemy.orm import Session
 from audiofoundation.catalog.item_states import ItemChange, change_items
 from audiofoundation.catalog.tables import Asset, Collection, DatasetItem, DoomedObject, Item, Job, Probe, Run, Shard
 from audiofoundation.catalog.tombstones import add_tombstones, content_name, doom, taken_down
-from audiofoundation.errors import NotFound
+from audiofoundation.errors import InvalidRequest, NotFound
 from audiofoundation.identifiers import JobId, Sha256
 from audiofoundation.ingestion.item_rows import item_id_of
 from audiofoundation.ingestion.lineage import chunks, runs_that_saw
-from audiofoundation.ingestion.source import SourceKind, parse_source
+from audiofoundation.ingestion.source import SourceKind, SourceRejected, parse_source
 from audiofoundation.ingestion.states import ItemRefused, ItemState, RefusalClass
 from audiofoundation.jobs import lease
 from audiofoundation.jobs.kinds import JobState
@@ -122,7 +122,11 @@ def _resolve(session: Session, target: str) -> _Target:
         if session.get(Item, target) is None:
             raise NotFound(f"there is no item {target!r}", param="target")
         return _with_same_bytes(session, (target,), frozenset())
-    source = parse_source(target)
+    try:
+        source = parse_source(target)
+    except SourceRejected as error:
+        what = "an id (item_…, asset_…), a URL, youtube:ID, sha256:HEX or channel:NAME"
+        raise InvalidRequest(f"{target[:80]!r} is not {what}", param="target") from error
     ids = [item_id_of(collection, source.canonical) for collection in session.scalars(select(Collection.id))]
     hashes = [source.text] if source.kind is SourceKind.FILE else []
     named = session.scalars(select(Asset.id).where(Asset.sha256.in_(hashes))).all()

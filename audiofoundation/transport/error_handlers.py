@@ -57,7 +57,11 @@ async def _on_validation(connection: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"][1:]) or None
     where = f"{param}: " if param else ""
-    words = "there is no such field; /docs says which there are" if first["type"] == "extra_forbidden" else first["msg"]
+    words = first["msg"]
+    if first["type"] == "extra_forbidden":
+        words = "there is no such field; /docs says which there are"
+    elif "UploadFile" in words:
+        words = "text came where a file is wanted; with curl an @ makes it one: -F file=@PATH"
     ours = InvalidRequest(f"{where}{words}", param=param)
     return _respond(connection, ours, HTTPStatus.UNPROCESSABLE_ENTITY)
 

@@ -84,6 +84,8 @@ def _add_collection_routes(router: APIRouter, container: Container) -> None:
             found = get_collection(session, collection)
             page = item_page(session, found, state=state, cursor=cursor, limit=limit)
             items = [ItemOut.model_validate(item, from_attributes=True) for item in page.items]
+            for item in items:
+                item.damage = page.damage.get(item.asset_id or "")
             return ItemPageOut(items=items, next_cursor=page.next_cursor)
 
 

@@ -96,6 +96,7 @@ class ItemOut(BaseModel):
     tool_version: str | None
     retrieved_at: float | None
     asset_id: str | None
+    damage: str | None = Field(default=None, description="What of the recording does not decode; the rest is used")
     discovery_id: str | None = Field(description="The search, channel, feed or list that named it")
     created_at: float
 

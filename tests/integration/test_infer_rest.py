@@ -173,6 +173,13 @@ def test_a_misspelt_field_is_named(client: httpx.Client) -> None:
     assert message_of(answer).startswith("durration: there is no such field")
 
 
+def test_text_in_place_of_a_file_is_explained(client: httpx.Client) -> None:
+    answer = client.post(PATH, files={"file": (None, "speech.wav")})
+
+    assert answer.status_code == 422
+    assert "-F file=@PATH" in message_of(answer)
+
+
 def test_exactly_one_source_is_needed(client: httpx.Client) -> None:
     both = post(client, url="https://example.com/a.wav")
     neither = client.post(PATH, data={"duration": 1})

@@ -74,6 +74,25 @@ def test_a_collection_without_any_recording_ends_the_command_with_one(tmp_path: 
 
 
 @pytest.mark.usefixtures("plane")
+def test_what_of_a_recording_does_not_decode_is_told(tmp_path: Path) -> None:
+    whole = next(path for path in recordings(99) if path.suffix == ".flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    run_json("ingest", tmp_path, "-c", "clips", "--wait")
+
+    (item,) = run_json("items", "-c", "clips")["items"]
+
+    assert (item["state"], "were decoded" in item["damage"]) == ("stored", True)
+    assert "damage" in run("items", "-c", "clips").stdout
+
+
+@pytest.mark.usefixtures("plane")
+def test_a_folder_without_recordings_is_told_in_a_sentence(tmp_path: Path) -> None:
+    result = run("ingest", tmp_path, "-c", "clips", "--wait")
+    assert result.exit_code == 1
+    assert "there is no recording" in result.stderr
+
+
+@pytest.mark.usefixtures("plane")
 def test_rejected_lines_are_named_with_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "urls.csv"
     path.write_text("url,title\nhttps://x.org/a,\nnonsense,\nftp://x.org/b,\n")

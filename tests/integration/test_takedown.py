@@ -199,6 +199,9 @@ def test_lineage_leads_both_ways_and_outlasts_the_takedown(each_plane: DataPlane
 def test_what_names_nothing_has_no_lineage(plane: DataPlane) -> None:
     for name in ("item_0", "https://example.com/never", "rubbish", "f" * 64):
         assert plane.client.get(f"/v1/lineage/{name}").status_code == 404
+    refused = plane.client.delete("/v1/assets/rubbish")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "target")
+    assert "item_…, asset_…" in refused.json()["error"]["message"]
 
 
 def test_asking_again_changes_nothing(plane: DataPlane) -> None:
