@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import rfft
 
-from audiofoundation.audio.segment import frame_energies, levels_db
+from audiofoundation.audio.survey import Survey, survey
 from audiofoundation.audio.waveform import Waveform
 
 _FLOOR_DB = -120.0
@@ -55,29 +55,29 @@ def measure_quality(waveform: Waveform, *, power_spectrum: NDArray[np.floating] 
     samples = waveform.samples
     if not samples.size:
         return QualityMeasures(0.0, 0.0, _FLOOR_DB, 0.0, 0.0, 0.0, 0.0, 0.0)
-    means = samples.mean(axis=1)
-    peak = max(float(samples.max()), -float(samples.min()))
     frame = max(1, round(_FRAME_S * waveform.sample_rate_hz))
-    energies = frame_energies(samples, frame)
-    power = float(energies.sum()) / samples.size
+    found = survey(samples, frame)
+    power = float(found.energies.sum()) / samples.size
     spectrum = _mean_spectrum(waveform.to_mono().samples[0]) if power_spectrum is None else power_spectrum
     centroid_hz, bandwidth_hz = _spectral(spectrum, waveform.sample_rate_hz)
     return QualityMeasures(
         duration_s=waveform.duration_s,
-        peak=peak,
+        peak=found.peak,
         rms_db=max(_FLOOR_DB, 10 * float(np.log10(max(power, 1e-12)))),
-        clipped_ratio=_clipped_ratio(samples, peak),
-        silence_ratio=float((levels_db(energies, waveform.num_samples, frame) < _SILENCE_DBFS).mean()),
-        dc_offset=float(means[np.abs(means).argmax()]),
+        clipped_ratio=_clipped_ratio(samples, found),
+        silence_ratio=float((found.powers() < 10 ** (_SILENCE_DBFS / 10)).mean()),
+        dc_offset=float(max(found.means, key=abs)),
         centroid_hz=centroid_hz,
         bandwidth_hz=bandwidth_hz,
     )
 
 
-def _clipped_ratio(samples: NDArray[np.float32], peak: float) -> float:
+def _clipped_ratio(samples: NDArray[np.float32], found: Survey) -> float:
+    peak = found.peak
     if peak <= 0:
         return 0.0
-    at_peaks = [flags for flags in (samples == peak, samples == -peak) if np.count_nonzero(flags) >= _MIN_RUN]
+    extremes = [extreme for extreme in (found.highest, found.lowest) if abs(extreme) == peak]
+    at_peaks = [flags for flags in (samples == extreme for extreme in extremes) if np.count_nonzero(flags) >= _MIN_RUN]
     if peak < _FULL_SCALE and not at_peaks:
         return 0.0
     is_clipped = np.abs(samples) >= _FULL_SCALE
@@ -100,12 +100,13 @@ def _in_runs(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _spectral(spectrum: NDArray[np.floating], sample_rate_hz: int) -> tuple[float, float]:
     """Centroid and bandwidth in Hz of a mean power spectrum [K]."""
-    hz = np.linspace(0.0, sample_rate_hz / 2, len(spectrum))
     total = float(spectrum.sum())
     if total <= 0:
         return 0.0, 0.0
+    highest_hz, highest_bin = sample_rate_hz / 2, len(spectrum) - 1
     is_strong = spectrum >= spectrum.max() * 10 ** (-_BANDWIDTH_DB / 10)
-    return float((hz * spectrum).sum() / total), float(hz[np.flatnonzero(is_strong)[-1]])
+    centroid = float(spectrum @ np.arange(len(spectrum))) / total
+    return centroid * highest_hz / highest_bin, float(np.flatnonzero(is_strong)[-1]) * highest_hz / highest_bin
 
 
 def _mean_spectrum(mono: NDArray[np.float32]) -> NDArray[np.float64]:

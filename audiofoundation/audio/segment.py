@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from audiofoundation.audio.waveform import Samples, Waveform
+from audiofoundation.audio.survey import survey
+from audiofoundation.audio.waveform import Waveform
 
 Levels = np.ndarray[tuple[int], np.dtype[np.float64]]
-Energies = NDArray[np.float64]
 
 _FRAME_S = 0.01
 _SILENCE_DBFS = -70.0
@@ -41,27 +40,10 @@ def trim_silence(waveform: Waveform, *, threshold_db: float = 40.0, margin_s: fl
 
 def frame_levels_db(waveform: Waveform, frame_samples: int) -> Levels:
     """Level of each frame in dBFS (of the loudest channel; -inf for digital silence); the last may be short."""
-    return levels_db(frame_energies(waveform.samples, frame_samples), waveform.num_samples, frame_samples)
-
-
-def frame_energies(samples: Samples, frame_samples: int) -> Energies:
-    """Sum of squares of each frame [channels, frames]; the last may be short."""
-    num_channels, num_samples = samples.shape
-    whole = num_samples - num_samples % frame_samples
-    frames = samples[:, :whole].reshape(num_channels, -1, frame_samples)
-    energies: Energies = np.einsum("cij,cij->ci", frames, frames).astype(np.float64)
-    if whole == num_samples:
-        return energies
-    rest = samples[:, whole:]
-    return np.concatenate([energies, np.einsum("ci,ci->c", rest, rest)[:, None]], axis=1)
-
-
-def levels_db(energies: Energies, num_samples: int, frame_samples: int) -> Levels:
-    """Level of each frame, as `frame_levels_db`, from its energies [channels, frames]."""
-    lengths = np.full(energies.shape[1], frame_samples)
-    lengths[-1:] -= energies.shape[1] * frame_samples - num_samples
+    if not waveform.num_samples:
+        return np.zeros(0)
     with np.errstate(divide="ignore"):
-        levels: Levels = 10 * np.log10(energies.max(axis=0) / lengths)
+        levels: Levels = 10 * np.log10(survey(waveform.samples, frame_samples).powers())
     return levels
 
 

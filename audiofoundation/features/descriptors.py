@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from audiofoundation.features.mel import Float32, MelConfig, apply_filters, hann_window, sparse_filters
 from audiofoundation.features.rhythm import estimate_tempo, measure_harmonic_ratio
-from audiofoundation.native import kernels
+from audiofoundation.native import Description, kernels
 
 Float64 = NDArray[np.float64]
 FeatureFunction = Callable[[Float32, int], float]
@@ -95,7 +95,7 @@ def describe(samples: Float32, sample_rate_hz: int, *, has_rhythm: bool = True) 
         bands_db.append(mel_decibels(np.square(magnitudes_TK), sample_rate_hz))
     centroid_hz, bandwidth_hz, rolloff_hz = np.concatenate(shapes).mean(axis=0)
     bands_db_TF = limit_range(np.concatenate(bands_db))
-    mfcc_TC = cepstrum(bands_db_TF)
+    mfcc_mean, mfcc_std = _mean_and_std(cepstrum(bands_db_TF))
     magnitudes = (magnitudes_of(block, sample_rate_hz) for block in _frames(samples))
     return Descriptors(
         duration_s=samples.size / sample_rate_hz,
@@ -104,8 +104,8 @@ def describe(samples: Float32, sample_rate_hz: int, *, has_rhythm: bool = True) 
         spectral_rolloff_hz=float(rolloff_hz),
         zero_crossing_rate=_zero_crossing_rate(samples),
         rms=_mean_rms(samples),
-        mfcc_mean=tuple(mfcc_TC.mean(axis=0).tolist()),
-        mfcc_std=tuple(mfcc_TC.std(axis=0).tolist()),
+        mfcc_mean=mfcc_mean,
+        mfcc_std=mfcc_std,
         tempo_bpm=estimate_tempo(bands_db_TF, sample_rate_hz / HOP_LENGTH) if has_rhythm else None,
         harmonic_ratio=measure_harmonic_ratio(magnitudes) if has_rhythm else None,
     )
@@ -127,36 +127,41 @@ def describe_briefly(samples: Float32, sample_rate_hz: int) -> tuple[Descriptors
     if samples.size < FRAME_LENGTH:
         samples = np.pad(samples, (0, FRAME_LENGTH - samples.size))
     samples = np.ascontiguousarray(samples[: samples.size // FRAME_LENGTH * FRAME_LENGTH], np.float32)
-    frames_TN = samples.reshape(-1, FRAME_LENGTH)[::2]
-    shapes, bands_db_TF, power_spectrum = _measure_frames(samples, sample_rate_hz)
-    centroid_hz, bandwidth_hz, rolloff_hz = shapes.mean(axis=0)
-    mfcc_TC = cepstrum(limit_range(bands_db_TF))
-    is_negative = frames_TN < -_ZERO
-    found = Descriptors(
+    found = _measure_frames(samples, sample_rate_hz)
+    num_frames = len(found.shapes)
+    centroid_hz, bandwidth_hz, rolloff_hz = found.shapes.mean(axis=0) * (sample_rate_hz / 2)
+    mfcc_mean, mfcc_std = _mean_and_std(cepstrum(limit_range(_to_decibels(found.bands))))
+    descriptors = Descriptors(
         duration_s=duration_s,
         spectral_centroid_hz=float(centroid_hz),
         spectral_bandwidth_hz=float(bandwidth_hz),
         spectral_rolloff_hz=float(rolloff_hz),
-        zero_crossing_rate=np.count_nonzero(is_negative[:, 1:] != is_negative[:, :-1]) / frames_TN.size,
-        rms=float(np.sqrt(np.einsum("ij,ij->i", frames_TN, frames_TN) / FRAME_LENGTH).mean()),
-        mfcc_mean=tuple(mfcc_TC.mean(axis=0).tolist()),
-        mfcc_std=tuple(mfcc_TC.std(axis=0).tolist()),
+        zero_crossing_rate=found.num_crossings / (num_frames * FRAME_LENGTH),
+        rms=found.rms,
+        mfcc_mean=mfcc_mean,
+        mfcc_std=mfcc_std,
     )
-    return found, power_spectrum
+    return descriptors, found.power
 
 
-def _measure_frames(samples: Float32, sample_rate_hz: int) -> tuple[Float64, Float32, Float32]:
-    """Return shapes in Hz [T, 3], mel bands in decibels [T, F] and mean power [K] of every second frame."""
+def _measure_frames(samples: Float32, sample_rate_hz: int) -> Description:
+    """Measure every second frame of whole frames."""
     config = _bands_config(sample_rate_hz)
     native = kernels()
-    if native is None:
-        magnitudes_TK = magnitudes_of(samples.reshape(-1, FRAME_LENGTH)[::2], sample_rate_hz)
-        power_TK = np.square(magnitudes_TK)
-        bands_db_TF = mel_decibels(power_TK, sample_rate_hz)
-        return spectral_shape(magnitudes_TK, sample_rate_hz), bands_db_TF, power_TK.mean(axis=0)
-    hop, filters = 2 * FRAME_LENGTH, sparse_filters(config)
-    found = native.describe(samples, hop, hann_window(config), filters, rolloff_share=_ROLLOFF_SHARE)
-    return found.shapes * (sample_rate_hz / 2), _to_decibels(found.bands), found.power
+    if native is not None:
+        hop, filters = 2 * FRAME_LENGTH, sparse_filters(config)
+        return native.describe(samples, hop, hann_window(config), filters, rolloff_share=_ROLLOFF_SHARE, zero=_ZERO)
+    frames_TN = samples.reshape(-1, FRAME_LENGTH)[::2]
+    magnitudes_TK = magnitudes_of(frames_TN, sample_rate_hz)
+    power_TK = np.square(magnitudes_TK)
+    is_negative = frames_TN < -_ZERO
+    return Description(
+        shapes=spectral_shape(magnitudes_TK, sample_rate_hz) / (sample_rate_hz / 2),
+        bands=_filtered(power_TK, sample_rate_hz),
+        power=power_TK.mean(axis=0),
+        num_crossings=int(np.count_nonzero(is_negative[:, 1:] != is_negative[:, :-1])),
+        rms=float(np.sqrt(np.einsum("ij,ij->i", frames_TN, frames_TN) / FRAME_LENGTH).mean()),
+    )
 
 
 def combine(parts: Sequence[Descriptors]) -> Descriptors:
@@ -226,12 +231,17 @@ def spectral_shape(magnitudes_TK: Float32, sample_rate_hz: int) -> Float64:
 
 def mel_decibels(power_TK: Float32, sample_rate_hz: int) -> Float32:
     """Return the powers of 128 mel bands in decibels [T, F], not below -100."""
+    return _to_decibels(_filtered(power_TK, sample_rate_hz))
+
+
+def _filtered(power_TK: Float32, sample_rate_hz: int) -> Float32:
     power_TF = np.empty((len(power_TK), _NUM_BANDS), np.float32)
     apply_filters(power_TK, _bands_config(sample_rate_hz), out=power_TF)
-    return _to_decibels(power_TF)
+    return power_TF
 
 
 def _to_decibels(power_TF: Float32) -> Float32:
+    """Return powers in decibels, not below -100, in place of themselves."""
     np.maximum(power_TF, np.float32(_SMALLEST_POWER), out=power_TF)
     np.log10(power_TF, out=power_TF)
     power_TF *= np.float32(10)
@@ -246,8 +256,23 @@ def limit_range(bands_db_TF: Float32) -> Float32:
 
 def cepstrum(bands_db_TF: Float32) -> Float32:
     """Return 13 cepstral coefficients per frame [T, 13]."""
-    coefficients: Float32 = scipy.fft.dct(bands_db_TF, type=2, axis=-1, norm="ortho")[:, :NUM_MFCC]
+    coefficients: Float32 = bands_db_TF @ _cosines()
     return coefficients
+
+
+@lru_cache(maxsize=1)
+def _cosines() -> Float32:
+    """Return the first columns of the orthonormal cosine transform (DCT-II) [128, 13]."""
+    places = (np.arange(_NUM_BANDS) + 0.5) / _NUM_BANDS
+    cosines = np.cos(np.pi * np.outer(places, np.arange(NUM_MFCC))) * np.sqrt(2 / _NUM_BANDS)
+    cosines[:, 0] /= np.sqrt(2)
+    return cosines.astype(np.float32)
+
+
+def _mean_and_std(values_TC: Float32) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean = np.add.reduce(values_TC) / len(values_TC)
+    rest = values_TC - mean
+    return tuple(mean.tolist()), tuple(np.sqrt(np.einsum("ij,ij->j", rest, rest) / len(values_TC)).tolist())
 
 
 def _rounded(value: float) -> float:

@@ -313,6 +313,12 @@ def compress(energies: Float32, config: MelConfig) -> Float32:
     return energies
 
 
+def to_half(mel_TF: Float32) -> NDArray[np.float16]:
+    """Return the mel in half precision, as shards keep it."""
+    native = kernels()
+    return mel_TF.astype(np.float16) if native is None else native.halve(mel_TF)
+
+
 class StreamingMel:
     """Log-mel of a waveform that arrives in pieces; the frames equal `log_mel` of the whole.
 

@@ -17,7 +17,7 @@ try:
 except ImportError:  # there was no compiler
     _kernels = None  # type: ignore[assignment]
 
-_INTERFACE = 2
+_INTERFACE = 3
 if _kernels is not None and getattr(_kernels, "INTERFACE", 0) != _INTERFACE:
     _kernels = None  # type: ignore[assignment]  # of another version of this package: install it again
 
@@ -50,11 +50,15 @@ class Description:
         shapes: float64 [T, 3]: centroid, bandwidth and roll-off of the magnitudes as shares of the highest frequency.
         bands: float32 [T, F], filtered powers.
         power: float32 [K], mean power of all frames.
+        num_crossings: how often samples change their sign, over all frames.
+        rms: mean over frames of the root of the mean square.
     """
 
     shapes: Float64
     bands: Float32
     power: Float32
+    num_crossings: int
+    rms: float
 
 
 class Kernels:
@@ -88,17 +92,31 @@ class Kernels:
         return out
 
     def describe(
-        self, samples: Float32, hop: int, window: Float32, filters: SparseFilters, *, rolloff_share: float
+        self, samples: Float32, hop: int, window: Float32, filters: SparseFilters, *, rolloff_share: float, zero: float
     ) -> Description:
-        """Measure the frames of samples [N] under the window."""
+        """Measure the frames of samples [N] under the window; level and crossings (of `-zero`) without it."""
         _require_float32(samples, window)
         num_frames = 1 + (samples.size - window.size) // hop
         shapes = np.empty((num_frames, 3))
         bands = np.empty((num_frames, filters.first.size), np.float32)
         power = np.empty(window.size // 2 + 1, np.float32)
-        spec = (filters.first, filters.count, filters.weights, rolloff_share)
-        _kernels.describe(samples, hop, window, _tables(window.size), *spec, shapes, bands, power)
-        return Description(shapes, bands, power)
+        spec = (filters.first, filters.count, filters.weights, rolloff_share, zero)
+        found = _kernels.describe(samples, hop, window, _tables(window.size), *spec, shapes, bands, power)
+        return Description(shapes, bands, power, *found)
+
+    def survey(self, samples: Float32, frame: int) -> tuple[float, float, float, Float64]:
+        """Return least, greatest and sum of samples [N], N > 0, and each frame's sum of squares."""
+        _require_float32(samples)
+        energies = np.empty(-(-samples.size // frame))
+        return *_kernels.survey(samples, frame, energies), energies
+
+    def halve(self, values: Float32) -> NDArray[np.float16]:
+        """Return values [...] in half precision."""
+        _require_float32(values)
+        out = np.empty(values.shape, np.float16)
+        num_done = _kernels.halve(values, out)
+        out.reshape(-1)[num_done:] = values.reshape(-1)[num_done:]
+        return out
 
     def step_energies(
         self, samples: Float32, step: int, warm_up: int, numerator: Float64, denominator: Float64

@@ -11,7 +11,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define MOST_LANES 8
-#define INTERFACE 2 /* raised when a function's arguments change; native/__init__.py names the one it speaks */
+#define INTERFACE 3 /* raised when a function's arguments change; native/__init__.py names the one it speaks */
 #define MAX_SIZE 4096
 #define TURNED_WIDTH(lanes, ratio) (((lanes) + (ratio) - 1 + (lanes) - 1) / (lanes) * (lanes))
 
@@ -38,9 +38,10 @@ struct bands {
 
 struct description {
     struct filters filters;
-    float share;
-    double *shapes;
+    float share, zero;
+    double *shapes, rms;
     float *bands, *power;
+    long num_crossings;
 };
 
 struct loudness {
@@ -48,6 +49,14 @@ struct loudness {
     const double *numerator, *denominator;
     long num_steps, step, warm_up;
     double *out;
+};
+
+/* Sums of squares of frames, the last of which may be shorter; extremes and sum of all samples. */
+struct survey {
+    const float *samples;
+    long count, frame;
+    double *energies, sum;
+    float lowest, highest;
 };
 
 #define GLUE_(a, b) a##_##b
@@ -61,7 +70,8 @@ struct loudness {
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define HAS_WIDE
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
+#include <immintrin.h>
 #define LANES 8
 #include "lanes.h"
 #undef LANES
@@ -181,12 +191,13 @@ static PyObject *describe(PyObject *module, PyObject *args)
     (void)module;
     Py_buffer samples, window, tables, first, count, weights, shapes, bands, power;
     int hop;
-    float share;
-    if (!PyArg_ParseTuple(args, "y*iy*y*y*y*y*fw*w*w*", &samples, &hop, &window, &tables, &first, &count, &weights, &share,
-                          &shapes, &bands, &power))
+    float share, zero;
+    if (!PyArg_ParseTuple(args, "y*iy*y*y*y*y*ffw*w*w*", &samples, &hop, &window, &tables, &first, &count, &weights, &share,
+                          &zero, &shapes, &bands, &power))
         return NULL;
     struct spectra job;
-    struct description out = {.share = share, .shapes = shapes.buf, .bands = bands.buf, .power = power.buf};
+    struct description out = {
+        .share = share, .zero = zero, .shapes = shapes.buf, .bands = bands.buf, .power = power.buf};
     PyObject *result = NULL;
     if (!is_spectra(&job, &samples, hop, &window, &tables))
         refuse("samples, hop, window or tables do not fit each other");
@@ -204,13 +215,52 @@ static PyObject *describe(PyObject *module, PyObject *args)
             RUN(describe, &job, &out, memory);
             Py_END_ALLOW_THREADS
             free(memory);
-            result = Py_NewRef(Py_None);
+            result = Py_BuildValue("ld", out.num_crossings, out.rms);
         }
     }
     Py_buffer *all[] = {&samples, &window, &tables, &first, &count, &weights, &shapes, &bands, &power};
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
         PyBuffer_Release(all[i]);
     return result;
+}
+
+static PyObject *survey(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer samples, energies;
+    int frame;
+    if (!PyArg_ParseTuple(args, "y*iw*", &samples, &frame, &energies))
+        return NULL;
+    struct survey job = {.samples = samples.buf, .count = samples.len / 4, .frame = frame, .energies = energies.buf};
+    PyObject *result = NULL;
+    if (frame < 1 || job.count < 1 || energies.len / 8 != (job.count + frame - 1) / frame)
+        refuse("there are no samples, or energies are not as many as frames");
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        RUN(survey, &job);
+        Py_END_ALLOW_THREADS
+        result = Py_BuildValue("ffd", job.lowest, job.highest, job.sum);
+    }
+    PyBuffer_Release(&samples);
+    PyBuffer_Release(&energies);
+    return result;
+}
+
+/* float32 to float16, the nearest, as many at a time as the machine can; how many were done. */
+static PyObject *halve(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer values, out;
+    if (!PyArg_ParseTuple(args, "y*w*", &values, &out))
+        return NULL;
+    long done = 0;
+    if (values.len / 4 != out.len / 2)
+        refuse("out has another size");
+    else
+        done = RUN(halve, values.buf, values.len / 4, out.buf);
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&out);
+    return PyErr_Occurred() ? NULL : PyLong_FromLong(done);
 }
 
 static PyObject *step_energies(PyObject *module, PyObject *args)
@@ -248,7 +298,8 @@ static int choose_lanes(int most)
 {
 #ifdef HAS_WIDE
     __builtin_cpu_init();
-    if (most >= 8 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (most >= 8 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c"))
         return 8;
 #endif
     (void)most;
@@ -269,6 +320,8 @@ static PyObject *use_lanes(PyObject *module, PyObject *args)
 static PyMethodDef methods[] = {
     {"band_energies", band_energies, METH_VARARGS, NULL},
     {"describe", describe, METH_VARARGS, NULL},
+    {"survey", survey, METH_VARARGS, NULL},
+    {"halve", halve, METH_VARARGS, NULL},
     {"step_energies", step_energies, METH_VARARGS, NULL},
     {"libav_load", libav_load, METH_VARARGS, NULL},
     {"libav_warm_up", libav_warm_up, METH_VARARGS, NULL},

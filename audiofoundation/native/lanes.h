@@ -9,9 +9,11 @@
 #define floats NAME(floats)
 #define loose NAME(loose)
 #define doubles NAME(doubles)
+#define masks NAME(masks)
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4 * LANES)));
 typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef double doubles __attribute__((vector_size(4 * LANES), aligned(4 * LANES)));
+typedef int masks __attribute__((vector_size(4 * LANES), aligned(4 * LANES)));
 #define DOUBLES (LANES / 2)
 
 /* One radix-4 step, decimation in frequency, in place, over 4 * quarter values. */
@@ -171,7 +173,25 @@ INLINE void NAME(shape)(const floats *magnitudes, long half, float share, long n
     }
 }
 
-static void NAME(describe)(const struct spectra *job, const struct description *out, void *memory)
+/* Add how often a frame's samples change their sign, and the root of their mean square. */
+INLINE void NAME(loudness_of_frame)(const float *samples, long size, struct description *out)
+{
+    int num_crossings = 0;
+    for (long n = 1; n < size; n++)
+        num_crossings += (samples[n] < -out->zero) != (samples[n - 1] < -out->zero);
+    floats squares = {0};
+    for (long n = 0; n < size; n += LANES) {
+        floats x = *(const loose *)(samples + n);
+        squares += x * x;
+    }
+    double sum = 0.0;
+    for (int lane = 0; lane < LANES; lane++)
+        sum += squares[lane];
+    out->num_crossings += num_crossings;
+    out->rms += sqrt(sum / (double)size);
+}
+
+static void NAME(describe)(const struct spectra *job, struct description *out, void *memory)
 {
     long half = job->size / 2;
     floats *sums = memory, *values = sums + half + 1, *work = values + half + 1;
@@ -181,8 +201,10 @@ static void NAME(describe)(const struct spectra *job, const struct description *
         NAME(powers)(job, job->samples + frame * job->hop, num, work, values);
         NAME(filter)(&out->filters, values, num, out->bands + frame * out->filters.num_bands);
         floats is_frame = {0};
-        for (long lane = 0; lane < num; lane++)
+        for (long lane = 0; lane < num; lane++) {
             is_frame[lane] = 1.0f;
+            NAME(loudness_of_frame)(job->samples + (frame + lane) * job->hop, job->size, out);
+        }
         for (long k = 0; k <= half; k++) {
             sums[k] += values[k] * is_frame;
             values[k] = NAME(root)(values[k]);
@@ -195,6 +217,67 @@ static void NAME(describe)(const struct spectra *job, const struct description *
             sum += sums[k][lane];
         out->power[k] = sum / (float)job->num_frames;
     }
+    out->rms /= (double)job->num_frames;
+}
+
+/* a where the mask is set, b elsewhere */
+INLINE floats NAME(choose)(masks mask, floats a, floats b)
+{
+    return (floats)(((masks)a & mask) | ((masks)b & ~mask));
+}
+
+/* In two strands, so that one's results need not be waited for. */
+static void NAME(survey)(struct survey *job)
+{
+    floats lowest[2], highest[2];
+    for (int lane = 0; lane < LANES; lane++)
+        lowest[0][lane] = lowest[1][lane] = highest[0][lane] = highest[1][lane] = job->samples[0];
+    for (long start = 0, length; start < job->count; start += length) {
+        const float *samples = job->samples + start;
+        length = job->count - start < job->frame ? job->count - start : job->frame;
+        floats squares[2] = {{0}}, sums[2] = {{0}};
+        long n = 0;
+        for (; n + 2 * LANES <= length; n += 2 * LANES)
+            for (int strand = 0; strand < 2; strand++) {
+                floats x = *(const loose *)(samples + n + strand * LANES);
+                squares[strand] += x * x;
+                sums[strand] += x;
+                lowest[strand] = NAME(choose)(x < lowest[strand], x, lowest[strand]);
+                highest[strand] = NAME(choose)(x > highest[strand], x, highest[strand]);
+            }
+        double energy = 0.0, sum = 0.0;
+        for (int lane = 0; lane < LANES; lane++) {
+            energy += squares[0][lane] + squares[1][lane];
+            sum += sums[0][lane] + sums[1][lane];
+        }
+        for (; n < length; n++) {
+            energy += samples[n] * samples[n];
+            sum += samples[n];
+            lowest[0][0] = samples[n] < lowest[0][0] ? samples[n] : lowest[0][0];
+            highest[0][0] = samples[n] > highest[0][0] ? samples[n] : highest[0][0];
+        }
+        *job->energies++ = energy;
+        job->sum += sum;
+    }
+    job->lowest = lowest[0][0];
+    job->highest = highest[0][0];
+    for (int lane = 0; lane < 2 * LANES; lane++) {
+        float low = lowest[lane / LANES][lane % LANES], high = highest[lane / LANES][lane % LANES];
+        job->lowest = low < job->lowest ? low : job->lowest;
+        job->highest = high > job->highest ? high : job->highest;
+    }
+}
+
+static long NAME(halve)(const float *values, long count, void *out)
+{
+    long n = 0;
+#if LANES == 8
+    for (__m128i *halves = out; n + LANES <= count; n += LANES)
+        _mm_storeu_si128(halves++, _mm256_cvtps_ph(_mm256_loadu_ps(values + n), _MM_FROUND_TO_NEAREST_INT));
+#else
+    (void)values, (void)count, (void)out;
+#endif
+    return n;
 }
 
 /* Mean squares of the filtered samples, a step at a time. Each lane filters a stretch of consecutive steps and begins
@@ -262,4 +345,5 @@ static long NAME(mix)(float *restrict out, const float *const *planes, long num_
 #undef floats
 #undef loose
 #undef doubles
+#undef masks
 #undef DOUBLES

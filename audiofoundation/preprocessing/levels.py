@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter, sos2tf
 
 from audiofoundation.audio.loudness import gated_loudness, k_weighting
+from audiofoundation.audio.survey import survey
 from audiofoundation.audio.waveform import mix_to_mono
 from audiofoundation.native import kernels
 
@@ -64,31 +65,34 @@ class LevelMeter:
         """Take float32 samples [channels, n]."""
         if not samples.size:
             return
-        self._peak = max(self._peak, float(samples.max()), -float(samples.min()))
         mono = mix_to_mono(samples)[0]
         self._loudness.push(mono)
         whole = np.concatenate([self._rest, mono]) if self._rest.size else mono
-        num_frames = whole.size // self._frame
-        self._look(whole[: num_frames * self._frame].reshape(num_frames, self._frame))
-        self._rest = whole[num_frames * self._frame :].copy()
+        num_looked_at = whole.size - whole.size % self._frame
+        self._look(whole[:num_looked_at])
+        self._rest = whole[num_looked_at:].copy()
+        if len(samples) > 1:
+            self._peak = max(self._peak, float(samples.max()), -float(samples.min()))
 
     def finish(self) -> Levels:
         """Return the measures of everything that was pushed."""
-        if self._rest.size:
-            self._look(self._rest[None])
+        self._look(self._rest)
         pad = round(_PAD_S * self._rate_hz)
         first = 0 if self._first is None else max(0, self._first - pad)
         last = min(self._num_seen, self._last + pad) if self._first is not None else first
         return Levels(self._loudness.finish(), self._peak, first, last)
 
-    def _look(self, frames: Float32) -> None:
-        energy = np.einsum("ij,ij->i", frames, frames)
-        loud = np.flatnonzero(energy > self._threshold)
+    def _look(self, mono: Float32) -> None:
+        if not mono.size:
+            return
+        found = survey(mono[None], self._frame)
+        self._peak = max(self._peak, found.peak)
+        loud = np.flatnonzero(found.energies[0] > self._threshold)
         if loud.size:
             if self._first is None:
                 self._first = self._num_seen + int(loud[0]) * self._frame
             self._last = self._num_seen + (int(loud[-1]) + 1) * self._frame
-        self._num_seen += frames.size
+        self._num_seen += mono.size
 
 
 class _LoudnessMeter:

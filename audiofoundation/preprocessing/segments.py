@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiofoundation.audio.waveform import mix_to_mono
-from audiofoundation.features.mel import Float32, MelConfig, band_energies, compress, pad_reflect
+from audiofoundation.features.mel import Float32, MelConfig, band_energies, compress, pad_reflect, to_half
 from audiofoundation.preprocessing.spool import SampleSpool
 
 
@@ -74,7 +74,7 @@ def cut_segments(spool: SampleSpool, plan: SegmentPlan) -> Iterator[Segment]:
         padded = _with_context(spool, plan, first, last)
         mono = mix_to_mono(padded)[0]
         energies = band_energies(mono, plan.config)[: last - first]
-        mel_TF = compress(energies, plan.config).astype(np.float16)
+        mel_TF = to_half(compress(energies, plan.config))
         offset = plan.config.padding
         own = slice(offset, offset + (last - first) * hop)
         yield Segment(index, plan.start + first * hop, padded[:, own], mono[own], mel_TF)

@@ -3,6 +3,7 @@
 import hashlib
 import tarfile
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,8 @@ from audiofoundation.shards.sample import Sample
 JSON_SUFFIX, MEL_SUFFIX, WAVE_SUFFIX = "json", "mel.npy", "wave.npy"
 _BLOCK_BYTES = 512
 _RECORD_BYTES = 20 * _BLOCK_BYTES
+_NAME, _SIZE, _CHECKSUM = slice(0, 100), slice(124, 135), slice(148, 154)  # fields of a tar header, without their ends
+_Part = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,11 @@ class ShardWriter:
 
     def write(self, sample: Sample) -> None:
         """Append one sample."""
-        members = _member(f"{sample.key}.{JSON_SUFFIX}", sample.meta.model_dump_json().encode())
-        members += _member(f"{sample.key}.{MEL_SUFFIX}", to_npy(sample.mel_TF))
+        parts = _member(f"{sample.key}.{JSON_SUFFIX}", sample.meta.model_dump_json().encode())
+        parts += _member(f"{sample.key}.{MEL_SUFFIX}", *_npy_parts(sample.mel_TF))
         if sample.waveform is not None:
-            members += _member(f"{sample.key}.{WAVE_SUFFIX}", to_npy(sample.waveform))
+            parts += _member(f"{sample.key}.{WAVE_SUFFIX}", *_npy_parts(sample.waveform))
+        members = b"".join(parts)
         self._places[sample.key] = SamplePlace(offset=self._size_bytes, size=len(members), sha256=sha256_of(members))
         self._write(members)
         self._num_samples += 1
@@ -82,15 +86,39 @@ class ShardWriter:
         self._size_bytes += len(data)
 
 
-def _member(name: str, data: bytes) -> bytes:
-    header = tarfile.TarInfo(name)
-    header.size = len(data)
+def _member(name: str, *content: _Part) -> tuple[_Part, ...]:
+    """Return the parts of a tar member.
+
+    Raises:
+        ValueError: the name is longer than 100 characters, or not of ASCII.
+    """
+    num_bytes = sum(len(part) for part in content)
+    header = bytearray(_empty_header())
+    common = int(header[_CHECKSUM], 8) - sum(header[_NAME]) - sum(header[_SIZE])
+    header[_NAME] = name.encode("ascii").ljust(100, b"\0")
+    header[_SIZE] = b"%011o" % num_bytes
+    header[_CHECKSUM] = b"%06o" % (common + sum(header[_NAME]) + sum(header[_SIZE]))
+    if len(header) != _BLOCK_BYTES:
+        raise ValueError(f"{name!r} of {num_bytes} bytes does not fit a tar header")
+    return bytes(header), *content, bytes(-num_bytes % _BLOCK_BYTES)
+
+
+@lru_cache(maxsize=1)
+def _empty_header() -> bytes:
+    """Return a header without name and size: filling them in takes a fifth of what `tarfile` takes for each."""
+    header = tarfile.TarInfo()
     header.mode = 0o444
-    return b"".join((header.tobuf(tarfile.USTAR_FORMAT), data, bytes(-len(data) % _BLOCK_BYTES)))
+    return header.tobuf(tarfile.USTAR_FORMAT)
 
 
-def to_npy(array: NDArray[np.generic]) -> bytes:
-    """Return the array in NumPy's own format, version 1.0."""
+def _npy_parts(array: NDArray[np.generic]) -> tuple[bytes, memoryview]:
+    """Return header and data of the array in NumPy's own format, version 1.0."""
+    return _npy_header(array.dtype, array.shape), np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+@lru_cache(maxsize=64)
+def _npy_header(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
     buffer = BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    form = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, form)
     return buffer.getvalue()

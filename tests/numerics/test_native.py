@@ -9,9 +9,10 @@ import pytest
 
 from audiofoundation.audio.decode import DecodeLimits, decode_file
 from audiofoundation.audio.loudness import integrated_loudness
+from audiofoundation.audio.survey import survey
 from audiofoundation.audio.waveform import Waveform
 from audiofoundation.features.descriptors import describe_briefly
-from audiofoundation.features.mel import PRESETS, Float32, MelConfig, band_energies, log_mel
+from audiofoundation.features.mel import PRESETS, Float32, MelConfig, band_energies, log_mel, to_half
 from audiofoundation.native import OFF, Kernels, _kernels, kernels, sparse
 from audiofoundation.preprocessing.levels import LevelMeter
 
@@ -153,10 +154,55 @@ def test_the_mean_power_is_that_of_the_frames_alone(hop: int, num_frames: int, m
     frames = np.lib.stride_tricks.sliding_window_view(samples, 256)[::hop]
     expected = (np.abs(np.fft.rfft(frames * window)) ** 2).mean(axis=0)
 
-    found = Kernels().describe(samples, hop, window, sparse(np.ones((1, 129), np.float32)), rolloff_share=0.85)
+    filters = sparse(np.ones((1, 129), np.float32))
+    found = Kernels().describe(samples, hop, window, filters, rolloff_share=0.85, zero=0.0)
 
     assert len(frames) == len(found.shapes) == num_frames
     np.testing.assert_allclose(found.power, expected, rtol=1e-4, atol=1e-6 * expected.max())
+
+
+@compiled
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("num_channels", [1, 2])
+@pytest.mark.parametrize(("num_samples", "frame"), [(1, 1), (5, 480), (480, 480), (481, 480), (7200, 240), (999, 37)])
+def test_survey(
+    num_samples: int, frame: int, num_channels: int, width: int, music: Float32, in_numpy: pytest.MonkeyPatch
+) -> None:
+    samples = np.stack([music[70000 + start :][:num_samples] for start in range(num_channels)])
+    expected = survey(samples, frame)
+
+    compile_again(in_numpy, width)
+    found = survey(samples, frame)
+
+    assert (found.lowest, found.highest, found.peak) == (samples.min(), samples.max(), np.abs(samples).max())
+    np.testing.assert_allclose(found.means, expected.means, atol=1e-7)
+    np.testing.assert_allclose(found.energies, expected.energies, rtol=1e-5)
+    np.testing.assert_allclose(found.powers(), expected.powers(), rtol=1e-5)
+    assert found.powers()[-1] == pytest.approx(
+        max(np.square(samples[:, (num_samples - 1) // frame * frame :]).mean(axis=1)), rel=1e-5
+    )
+
+
+@compiled
+@pytest.mark.usefixtures("each_width")
+def test_an_extreme_is_found_wherever_it_stands() -> None:
+    for place in range(75):
+        samples = np.full((1, 75), 0.25, np.float32)
+        samples[0, place] = 0.5
+        assert survey(samples, 50).highest == 0.5
+        assert survey(-samples, 50).lowest == -0.5
+
+
+@compiled
+@pytest.mark.usefixtures("each_width")
+def test_half_precision_is_that_of_numpy() -> None:
+    special = [0.0, -0.0, np.inf, -np.inf, 65519.9, 65520.0, 1e9, 6e-8, 2.9e-8, 1e-30, 1.0 + 2**-11]
+    values = np.concatenate([special, np.random.default_rng(1).normal(scale=30, size=4096)]).astype(np.float32)
+
+    for count in (1, 7, 8, 11, values.size):
+        with np.errstate(over="ignore"):
+            expected, found = values[:count].astype(np.float16), to_half(values[:count])
+        np.testing.assert_array_equal(found.view(np.uint16), expected.view(np.uint16))
 
 
 @compiled
@@ -186,4 +232,10 @@ def test_what_does_not_fit_is_refused() -> None:
         native.step_energies(samples, 64, 0, np.ones(3), np.ones(3))
     with pytest.raises(ValueError, match="whole steps"):
         native.step_energies(samples, 100, 0, np.ones(5), np.ones(5))
+    with pytest.raises(ValueError, match="no samples"):
+        _kernels.survey(samples, 100, np.empty(6))
+    with pytest.raises(ValueError, match="no samples"):
+        _kernels.survey(samples, 0, np.empty(6))
+    with pytest.raises(ValueError, match="another size"):
+        _kernels.halve(samples, np.empty(639, np.float16))
     assert not Kernels.has_transform(400, 160)

@@ -1,5 +1,6 @@
 import tarfile
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,34 @@ def test_any_tar_reader_sees_the_webdataset_layout(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar") as archive:
         names = archive.getnames()
     assert names == [f"item_1-000000.{suffix}" for suffix in ("json", "mel.npy", "wave.npy")]
+
+
+def test_a_shard_is_to_the_byte_what_tarfile_and_numpy_write(tmp_path: Path) -> None:
+    samples = [sample(0), sample(1, has_waveform=False)]
+    write(tmp_path / "a.tar", *samples)
+
+    with tarfile.open(tmp_path / "b.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+        for one in samples:
+            add(archive, f"{one.key}.json", one.meta.model_dump_json().encode())
+            for suffix, array in (("mel.npy", one.mel_TF), ("wave.npy", one.waveform)):
+                if array is not None:
+                    buffer = BytesIO()
+                    np.save(buffer, array)
+                    add(archive, f"{one.key}.{suffix}", buffer.getvalue())
+
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+
+
+def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    header = tarfile.TarInfo(name)
+    header.size, header.mode = len(data), 0o444
+    archive.addfile(header, BytesIO(data))
+
+
+@pytest.mark.parametrize("key", ["k" * 96, "é"])
+def test_a_key_that_no_tar_header_holds_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValueError, match=r"tar header|ascii"):
+        write(tmp_path / "a.tar", replace(sample(0), key=key))
 
 
 def test_an_empty_shard_is_an_empty_tar(tmp_path: Path) -> None:
