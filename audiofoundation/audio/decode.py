@@ -111,14 +111,14 @@ def decode_blocks(
     limits: DecodeLimits,
     target_rate_hz: int | None = None,
     max_channels: MaxChannels = None,
-    block_s: float = 10.0,
+    block_s: float | None = 10.0,
 ) -> "DecodedBlocks":
     """Decode piece by piece with bounded memory; other arguments and errors as `decode`.
 
     Args:
         max_channels: 1 gives the mean of the channels, 2 left and right of more than two (`mix_to_stereo`), None all,
             0 no samples: what the file is and whether all of it decodes is known all the same.
-        block_s: length of a block.
+        block_s: length of a block; None takes them as they come, of up to a mebibyte, which costs least.
 
     Returns:
         An iterator over waveforms of `block_s` seconds (the last is shorter). Errors may come midway.
@@ -136,7 +136,7 @@ class DecodedBlocks(Iterator[Waveform]):
         limits: DecodeLimits,
         target_rate_hz: int | None,
         max_channels: MaxChannels,
-        block_s: float,
+        block_s: float | None,
     ) -> None:
         self.info: AudioInfo | None = None
         self.damage: str | None = None
@@ -147,14 +147,16 @@ class DecodedBlocks(Iterator[Waveform]):
         opening: "contextlib.AbstractContextManager[_Source]",
         limits: DecodeLimits,
         form: tuple[int | None, MaxChannels],
-        block_s: float,
+        block_s: float | None,
     ) -> Iterator[Waveform]:
         with opening as source:
             request = _request(source, limits, *form, decoded_bytes=1 << 62)
             stream, info = _open_retrying(source, request, limits)
             with stream:
-                block_samples = max(1, round(block_s * info.out_rate_hz))
-                for samples in _regroup(stream.blocks(info), block_samples):
+                blocks = stream.blocks(info)
+                if block_s is not None:
+                    blocks = _regroup(blocks, max(1, round(block_s * info.out_rate_hz)))
+                for samples in blocks:
                     yield Waveform(samples, info.out_rate_hz)
                 self.info, self.damage = _conclude(stream, info, source, limits)
 

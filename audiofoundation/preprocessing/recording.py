@@ -79,7 +79,9 @@ def decode_to_spool(path: Path, options: DatasetOptions, spool: SampleSpool) -> 
         spool.clear()
         meter = LevelMeter(rate_hz)
         try:
-            with decode_blocks(path, limits=LIMITS, target_rate_hz=rate_hz, max_channels=options.channels) as blocks:
+            with decode_blocks(
+                path, limits=LIMITS, target_rate_hz=rate_hz, max_channels=options.channels, block_s=None
+            ) as blocks:
                 for block in blocks:
                     spool.append(block.samples)
                     meter.push(block.samples)

@@ -24,7 +24,6 @@ from audiofoundation.native import kernels
 
 _BLOCK_VALUES = 1 << 15
 _MIN_MISSING_S, _MIN_MISSING_RATIO = 0.1, 0.01
-_FLUSH_BYTES = 1 << 18
 _NUM_WARM_UPS = 20
 _MIN_BOMB_S = 60.0  # a file that decodes to less than this is no bomb, whatever its ratio
 
@@ -145,8 +144,6 @@ class _Decode:
                 self._flush()
             self._waiting.append(part)
             self._num_waiting_bytes += len(part)
-        if self._num_waiting_bytes >= _FLUSH_BYTES:
-            self._flush()
 
     def _flush(self, last: bytes = b"") -> None:
         """Write what waits, as one message: each message costs the reader more than copying does."""

@@ -28,6 +28,7 @@ needs_compiled = pytest.mark.skipif(compiled() is None, reason="the reader is no
 def reader(request: pytest.FixtureRequest) -> type:
     if request.param is libav.LibavRecording and compiled() is None:
         pytest.skip("the reader is not compiled here")
+    assert request.param is pyav.PyAvRecording or libav.is_usable()  # which loads it
     found: type = request.param
     return found
 
@@ -108,6 +109,7 @@ def test_a_damaged_beginning_costs_no_more_than_itself(
     position: int, value: int, originals: Path, open_file: int
 ) -> None:
     """The decoder gives a frame of the first packet and then fails in it: PyAV drops that frame, we keep it."""
+    assert libav.is_usable()
     data = bytearray((originals / "librivox_p001.aac").read_bytes())
     data[position] = value
     put(open_file, bytes(data))

@@ -19,6 +19,8 @@ from audiofoundation.audio.waveform import Waveform
 from audiofoundation.errors import Overloaded
 
 TONE = encode(Waveform((0.3 * np.sin(np.arange(24000) * 0.05)).astype(np.float32)[None], 24000), AudioFormat.FLAC)
+# A child cannot be done with it before it is read, and so can be killed in time.
+MORE_THAN_A_PIPE_HOLDS = encode(Waveform(np.zeros((1, 24000 * 60), np.float32), 24000), AudioFormat.FLAC)
 
 
 def zygote_pid() -> int:
@@ -151,7 +153,7 @@ def test_killed_child_is_retried(limits: DecodeLimits, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(client, "fork_child", fork_and_kill)
 
-    assert decode(TONE, limits=limits).waveform.num_samples == 24000
+    assert decode(MORE_THAN_A_PIPE_HOLDS, limits=limits).waveform.num_samples == 60 * 24000
     assert len(asked) == 3
 
 
@@ -168,10 +170,9 @@ def test_child_that_is_always_killed_gives_a_retryable_error(
         return child
 
     monkeypatch.setattr(client, "fork_child", fork_and_kill)
-    more_than_a_pipe_holds = encode(Waveform(np.zeros((1, 24000 * 60), np.float32), 24000), AudioFormat.FLAC)
 
     with pytest.raises(Overloaded) as overloaded:
-        decode(more_than_a_pipe_holds, limits=limits)
+        decode(MORE_THAN_A_PIPE_HOLDS, limits=limits)
     assert overloaded.value.retryable
 
 
