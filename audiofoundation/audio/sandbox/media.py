@@ -22,7 +22,7 @@ from audiofoundation.audio.sandbox.protocol import DecodeRequest, StreamEnd, Str
 from audiofoundation.audio.waveform import Samples, mix_to_stereo
 from audiofoundation.native import kernels
 
-_BLOCK_VALUES = 1 << 15
+_BLOCK_VALUES = 1 << 16
 _MIN_MISSING_S, _MIN_MISSING_RATIO = 0.1, 0.01
 _NUM_WARM_UPS = 20
 _MIN_BOMB_S = 60.0  # a file that decodes to less than this is no bomb, whatever its ratio
