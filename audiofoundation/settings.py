@@ -5,6 +5,8 @@ Every field comes from the environment: prefix `AF_`, double underscore for nest
 """
 
 import os
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -215,3 +217,23 @@ class Settings(BaseSettings):
     telemetry: TelemetrySettings = TelemetrySettings()
     metrics: MetricsSettings = MetricsSettings()
     collector: CollectorSettings = CollectorSettings()
+
+
+# Read elsewhere: by the CLI, docker-compose.yml, the compiled kernels, the embedded stack and tests.
+_OTHER_NAMES = ("URL", "API_KEY", "PORT", "GRPC_PORT", "VERSION", "NATIVE", "STACK_ID", "STACK_ROOT", "FAILPOINTS")
+
+
+def find_misspelt(environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each variable that begins as ours do and that nothing reads.
+
+    A wrong name behind a block's (`AF_FETCH__…`) is not among them: `Settings` refuses that.
+    """
+    blocks = {f"AF_{name.upper()}": field.annotation for name, field in Settings.model_fields.items()}
+    known = {*blocks, *(f"AF_{name}" for name in _OTHER_NAMES)}
+    for block, kind in blocks.items():
+        if isinstance(kind, type) and issubclass(kind, _Block):
+            known.update(f"{block}__{name.upper()}" for name in kind.model_fields)
+    for name in sorted(environment):
+        if name.upper().startswith("AF_") and name.upper().partition("__")[0] not in known:
+            meant = get_close_matches(name.upper(), known, n=1)
+            yield f"{name} is no setting and is ignored" + (f"; {meant[0]} is one" if meant else "")

@@ -17,12 +17,12 @@ from rich.table import Table
 
 from audiofoundation.cli.output import EXIT_FAILURE, JsonOption, print_json, print_renderable
 from audiofoundation.errors import InternalError
-from audiofoundation.settings import Settings
+from audiofoundation.settings import Settings, find_misspelt
 
 State = Literal["ok", "warning", "failed"]
 Block = TypeVar("Block", bound=BaseModel)
 
-_HELP = """Check this machine: Python, torch, decoding, sandbox, ports, disk and configured servers.
+_HELP = """Check this machine: Python, torch, decoding, sandbox, ports, disk, AF_ variables and configured servers.
 
 Exits 0 when nothing that the platform needs is missing, 1 otherwise. Warnings do not count.
 
@@ -61,7 +61,7 @@ def doctor(
 ) -> None:
     settings = Settings()
     directory = data_dir or settings.data_dir
-    findings = [*_machine(directory), *_ports(port, grpc_port), *_configured_servers(settings)]
+    findings = [*_machine(directory), _environment(), *_ports(port, grpc_port), *_configured_servers(settings)]
     is_well = all(finding.state != "failed" for finding in findings)
     if is_json:
         rows = [{"name": f.name, "state": f.state, "detail": f.detail} for f in findings]
@@ -173,6 +173,11 @@ def _package(name: str, package: str, *, alternative: str | None = None) -> Find
         return Finding(name, "ok", f"{package} {version(package)}")
     except PackageNotFoundError:
         return Finding(name, "warning", f"{package} is missing: `up` needs an external one in the settings")
+
+
+def _environment() -> Finding:
+    misspelt = list(find_misspelt(os.environ))
+    return Finding("settings", "warning" if misspelt else "ok", ". ".join(misspelt) or "every AF_ variable is known")
 
 
 def _ports(port: int, grpc_port: int) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -117,22 +118,22 @@ def cancel(run: _Run, url: UrlOption = None, data_dir: DataDirOption = None, as_
 
 def promote(run: _Run, url: UrlOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Make the model of a done run the default of its task."""
-    with PlatformClient(url, data_dir=data_dir) as client:
-        promoted = client.post(f"/v1/runs/{run}/promote")
-    if as_json:
-        print_json({"run": run, "model": promoted["model"], "state": promoted["state"]})
-    else:
-        print_line(f"{promoted['model']} is the default of its task now")
+    _mark(run, "promote", "{} is the default of its task now", url, data_dir, as_json=as_json)
 
 
 def demote(run: _Run, url: UrlOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Take back a promotion: the bundled model is the default of the task again."""
+    words = "{} is used only where it is named; the bundled model is the default again"
+    _mark(run, "demote", words, url, data_dir, as_json=as_json)
+
+
+def _mark(run: str, action: str, words: str, url: str | None, data_dir: Path | None, *, as_json: bool) -> None:
     with PlatformClient(url, data_dir=data_dir) as client:
-        demoted = client.post(f"/v1/runs/{run}/demote")
+        model = client.post(f"/v1/runs/{run}/{action}")
     if as_json:
-        print_json({"run": run, "model": demoted["model"], "state": demoted["state"]})
+        print_json({"run": run, "model": model["model"], "state": model["state"]})
     else:
-        print_line(f"{demoted['model']} is used only where it is named; the bundled model is the default again")
+        print_line(words.format(model["model"]))
 
 
 def _request(

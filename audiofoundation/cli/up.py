@@ -1,5 +1,6 @@
 """`audiofoundation up`: the whole platform on one machine."""
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -48,9 +49,11 @@ def up(
 ) -> None:
     from audiofoundation.embedded.plan import UpOptions
     from audiofoundation.embedded.stack import run_platform
-    from audiofoundation.settings import Settings
+    from audiofoundation.settings import Settings, find_misspelt
 
     settings = Settings()
+    for words in find_misspelt(os.environ):
+        _announce(words)
     if data_dir is not None:
         settings = settings.model_copy(update={"data_dir": data_dir})
     options = UpOptions(

@@ -70,12 +70,13 @@ def create_plan(settings: Settings, options: UpOptions, *, directory: DataDirect
     """
     taken: set[int] = set()
 
-    def port(host: str, wanted: int = 0) -> int:
-        picked = pick_port(host, wanted=wanted, taken=taken)
+    def port(host: str, wanted: int = 0, option: str = "") -> int:
+        picked = pick_port(host, wanted=wanted, taken=taken, option=option)
         taken.add(picked)
         return picked
 
-    http_port, grpc_port = port(options.host, options.port), port(options.host, options.grpc_port)
+    http_port = port(options.host, options.port, "--port")
+    grpc_port = port(options.host, options.grpc_port, "--grpc-port")
     base = _base_environment(directory)
     servers: list[ChildSpec] = []
     queue, storage = settings.queue, settings.storage

@@ -25,15 +25,18 @@ def is_port_free(host: str, port: int) -> bool:
     return True
 
 
-def pick_port(host: str, *, wanted: int = 0, taken: Collection[int] = ()) -> int:
+def pick_port(host: str, *, wanted: int = 0, taken: Collection[int] = (), option: str = "") -> int:
     """Return `wanted` if it is free, or with 0 a free port that is not in `taken`.
+
+    `option` is what asked for it, for the message.
 
     Raises:
         Conflict: the wanted port is in use, or no free one was found.
     """
     if wanted:
         if wanted in taken or not is_port_free(host, wanted):
-            raise Conflict(f"port {wanted} on {host} is in use; choose another one, or 0 for any free port")
+            advice = f"choose another one{option and f' with {option}'}, or 0 for any free port"
+            raise Conflict(f"port {wanted} on {host} is in use; {advice}")
         return wanted
     chooser = random.SystemRandom()
     for _ in range(_TRIES):

@@ -1,4 +1,5 @@
 import json
+import re
 import socket
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from audiofoundation.audio.sandbox.launcher import confinement, stop_zygote
 from audiofoundation.cli import create_cli
 from audiofoundation.native import OFF, is_compiled, kernels
+from audiofoundation.settings import find_misspelt
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +77,31 @@ def test_a_decoder_that_cannot_start_is_a_failure(tmp_path: Path, monkeypatch: p
 
     (found,) = [check for check in report["checks"] if check["name"] == "sandbox"]
     assert (status, found["state"]) == (1, "failed")
+
+
+def test_a_misspelt_setting_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AF_DATADIR", "/elsewhere")
+    monkeypatch.setenv("AF_LICENSE_POLICY", "owned")
+    monkeypatch.setenv("af_fecth__timeout_s", "3")
+    monkeypatch.setenv("AF_SERVING__API_KEYS", "k")
+
+    _, report = doctor("--data-dir", str(tmp_path))
+
+    (found,) = [check for check in report["checks"] if check["name"] == "settings"]
+    assert found["state"] == "warning"
+    assert "AF_DATADIR is no setting and is ignored; AF_DATA_DIR is one" in found["detail"]
+    assert "AF_LICENSE_POLICY is no setting and is ignored; AF_FETCH__LICENSE_POLICY is one" in found["detail"]
+    assert "af_fecth__timeout_s" in found["detail"]
+    assert "AF_SERVING" not in found["detail"]
+
+
+def test_every_variable_that_we_name_is_known() -> None:
+    root = Path(__file__).parents[3]
+    files = [root / "README.md", root / "docker-compose.yml", *root.glob("docs/*.md"), *root.glob("k8s/**/*.yaml")]
+    named = {name for file in files for name in re.findall(r"\bAF_[A-Z0-9_]*[A-Z0-9]\b", file.read_text())}
+
+    assert len(named) > 20
+    assert list(find_misspelt(dict.fromkeys(named, ""))) == []
 
 
 def test_a_port_in_use_is_a_warning(tmp_path: Path) -> None:

@@ -112,8 +112,8 @@ def test_a_wanted_port_in_use_is_refused_with_what_to_do() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert not is_port_free("127.0.0.1", port)
-        with pytest.raises(Conflict, match=f"port {port} .* in use"):
-            pick_port("127.0.0.1", wanted=port)
+        with pytest.raises(Conflict, match=f"port {port} .* in use; choose another one with --grpc-port"):
+            pick_port("127.0.0.1", wanted=port, option="--grpc-port")
 
 
 def test_picked_ports_are_free_distinct_and_outside_the_ephemeral_range() -> None:
