@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from audiofoundation.errors import AudioFoundationError, ErrorCode, InternalError, InvalidRequest, NotFound
@@ -25,6 +26,15 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(Exception, _on_defect)
+    app.router.default = _nothing_there
+
+
+async def _nothing_there(scope: Scope, receive: Receive, send: Send) -> None:
+    """What no route takes; Starlette would answer a WebSocket with 403 and no word."""
+    if scope["type"] != "websocket":
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    error = NotFound(f"no WebSocket is taken at {scope['path']}; the README names those that are")
+    await refuse(WebSocket(scope, receive, send), error)
 
 
 async def _on_ours(connection: Request | WebSocket, error: Exception) -> JSONResponse | None:

@@ -247,3 +247,18 @@ def test_key_and_origin_are_checked_before_accept(server: InferServer, headers: 
             return error.response.status_code
 
     assert asyncio.run(scenario()) == (403 if "Origin" in headers else 401)
+
+
+def test_a_wrong_path_is_told(server: InferServer) -> None:
+    async def scenario() -> websockets.exceptions.InvalidStatus:
+        with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
+            async with connect(f"{server.websocket_url}ing", additional_headers=server.headers):
+                pass
+        return refused.value
+
+    response = asyncio.run(scenario()).response
+
+    error = json.loads(response.body or b"")["error"]
+    assert response.status_code == 404
+    assert error["code"] == "not_found"
+    assert "no WebSocket is taken at /v1/audio/continuations/streaming" in error["message"]
