@@ -219,8 +219,10 @@ class Settings(BaseSettings):
     collector: CollectorSettings = CollectorSettings()
 
 
-# Read elsewhere: by the CLI, docker-compose.yml, the compiled kernels, the embedded stack and tests.
+# Read elsewhere: by the CLI, docker-compose.yml, the compiled kernels and the embedded stack; `AF_TEST_…` by tests and
+# `AF_TRAIN__…` by the train service.
 _OTHER_NAMES = ("URL", "API_KEY", "PORT", "GRPC_PORT", "VERSION", "NATIVE", "STACK_ID", "STACK_ROOT", "FAILPOINTS")
+_OTHER_BEGINNINGS = ("AF_TEST_", "AF_TRAIN__")
 
 
 def find_misspelt(environment: Mapping[str, str]) -> Iterator[str]:
@@ -228,12 +230,25 @@ def find_misspelt(environment: Mapping[str, str]) -> Iterator[str]:
 
     A wrong name behind a block's (`AF_FETCH__…`) is not among them: `Settings` refuses that.
     """
-    blocks = {f"AF_{name.upper()}": field.annotation for name, field in Settings.model_fields.items()}
-    known = {*blocks, *(f"AF_{name}" for name in _OTHER_NAMES)}
-    for block, kind in blocks.items():
-        if isinstance(kind, type) and issubclass(kind, _Block):
-            known.update(f"{block}__{name.upper()}" for name in kind.model_fields)
+    known, blocks = _known_names(), tuple(f"{block}__" for block in _blocks())
     for name in sorted(environment):
-        if name.upper().startswith("AF_") and name.upper().partition("__")[0] not in known:
-            meant = get_close_matches(name.upper(), known, n=1)
-            yield f"{name} is no setting and is ignored" + (f"; {meant[0]} is one" if meant else "")
+        upper = name.upper()
+        if upper.startswith("AF_") and upper not in known and not upper.startswith((*blocks, *_OTHER_BEGINNINGS)):
+            yield f"{no_setting(name)} and is ignored"
+
+
+def no_setting(name: str) -> str:
+    """Say that a variable is no setting, and which one may have been meant."""
+    meant = get_close_matches(name.upper(), _known_names(), n=1, cutoff=0.7)
+    return f"{name} is no setting" + (f" ({meant[0]} is one)" if meant else "")
+
+
+def _known_names() -> set[str]:
+    nested = (f"{block}__{name.upper()}" for block, kind in _blocks().items() for name in kind.model_fields)
+    plain = (f"AF_{name.upper()}" for name in (*Settings.model_fields, *_OTHER_NAMES))
+    return {*plain, *nested}
+
+
+def _blocks() -> dict[str, type[_Block]]:
+    kinds = {f"AF_{name.upper()}": field.annotation for name, field in Settings.model_fields.items()}
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, _Block)}

@@ -23,6 +23,7 @@ from audiofoundation.audio.waveform import Samples, Waveform
 from audiofoundation.errors import AudioTooLong, DecodeFailed, Overloaded, PayloadTooLarge
 
 _NUM_TRIES = 3
+_LEAST_VALUES = 1 << 16  # of a block taken as it comes, but the last
 _PCM_BYTES = 2  # expansion is counted in 16-bit samples
 _places = threading.BoundedSemaphore(max(4, 2 * (os.cpu_count() or 1)))
 
@@ -154,9 +155,7 @@ class DecodedBlocks(Iterator[Waveform]):
             stream, info = _open_retrying(source, request, limits)
             with stream:
                 blocks = stream.blocks(info)
-                if block_s is not None:
-                    blocks = _regroup(blocks, max(1, round(block_s * info.out_rate_hz)))
-                for samples in blocks:
+                for samples in _gather(blocks) if block_s is None else _regroup(blocks, block_s, info.out_rate_hz):
                     yield Waveform(samples, info.out_rate_hz)
                 self.info, self.damage = _conclude(stream, info, source, limits)
 
@@ -306,8 +305,23 @@ def _join(blocks: list[Samples], num_channels: int) -> Samples:
     return joined
 
 
-def _regroup(blocks: Iterator[Samples], block_samples: int) -> Iterator[Samples]:
-    """Blocks of exactly `block_samples`, the last one shorter."""
+def _gather(blocks: Iterator[Samples]) -> Iterator[Samples]:
+    """Blocks as they come, small ones joined: nobody is to be swamped with them by a decoder that went astray."""
+    pending: list[Samples] = []
+    num_values = 0
+    for block in blocks:
+        pending.append(block)
+        num_values += block.size
+        if num_values >= _LEAST_VALUES:
+            yield block if len(pending) == 1 else _join(pending, block.shape[0])
+            pending, num_values = [], 0
+    if pending:
+        yield _join(pending, pending[0].shape[0])
+
+
+def _regroup(blocks: Iterator[Samples], block_s: float, rate_hz: int) -> Iterator[Samples]:
+    """Blocks of exactly `block_s` seconds, the last one shorter."""
+    block_samples = max(1, round(block_s * rate_hz))
     pending: list[Samples] = []
     num_pending = 0
     for block in blocks:

@@ -103,7 +103,7 @@ def _spectral(spectrum: NDArray[np.floating], sample_rate_hz: int) -> tuple[floa
     total = float(spectrum.sum())
     if total <= 0:
         return 0.0, 0.0
-    highest_hz, highest_bin = sample_rate_hz / 2, len(spectrum) - 1
+    highest_hz, highest_bin = sample_rate_hz / 2, max(1, len(spectrum) - 1)
     is_strong = spectrum >= spectrum.max() * 10 ** (-_BANDWIDTH_DB / 10)
     centroid = float(spectrum @ np.arange(len(spectrum))) / total
     return centroid * highest_hz / highest_bin, float(np.flatnonzero(is_strong)[-1]) * highest_hz / highest_bin

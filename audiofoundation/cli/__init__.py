@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from audiofoundation.cli.output import EXIT_FAILURE, EXIT_USAGE, CommandError, note
 from audiofoundation.errors import AudioFoundationError
+from audiofoundation.settings import no_setting
 
 _MODULES = (
     "up",
@@ -92,4 +93,6 @@ def _in_words(error: OSError) -> str:
 def _first_setting(error: ValidationError) -> str:
     first = error.errors()[0]
     name = "AF_" + "__".join(str(part).upper() for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{no_setting(name)}; correct it or leave it out"
     return f"the setting {name} cannot be used: {first['msg']}"

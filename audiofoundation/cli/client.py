@@ -164,13 +164,16 @@ class PlatformClient:
     def _patiently(self, attempt: Callable[[Endpoint], httpx.Response]) -> httpx.Response:
         """Return the platform's answer; while it restarts, try again. Raises CommandError when it stays away."""
         deadline: float | None = None  # counted from the first failure: an upload may take longer by itself
+        where = ""
         while True:
             try:
                 endpoint = find_endpoint(self._url, self._data_dir)  # a restart may have changed the port
+                where = f" at {endpoint.url}"
                 response = attempt(endpoint)
             except (*_TRANSIENT, CommandError) as error:
                 if deadline is not None and time.monotonic() > deadline:
-                    raise CommandError(f"the platform did not answer for {self._patience_s:.0f} s: {error}") from error
+                    words = f"the platform{where} did not answer for {self._patience_s:.0f} s: {error}"
+                    raise CommandError(words) from error
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise CommandError(f"{endpoint.url} is not an address that can be called: {error}") from error
             else:
@@ -179,7 +182,7 @@ class PlatformClient:
                     return response
             if deadline is None:
                 deadline = time.monotonic() + self._patience_s
-                note(f"the platform does not answer; trying again for up to {self._patience_s:.0f} s")
+                note(f"the platform{where} does not answer; trying again for up to {self._patience_s:.0f} s")
             time.sleep(_PAUSE_S)
 
 

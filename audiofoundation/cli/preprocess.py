@@ -13,6 +13,7 @@ from audiofoundation.cli.output import (
     JsonOption,
     PlainProgress,
     create_progress,
+    fail,
     print_json,
     print_line,
     print_table,
@@ -101,6 +102,8 @@ def preprocess(
     _report(found, is_json=is_json)
     if any(count for name, count in found["error_classes"].items() if name not in _OWN_REASONS):
         raise typer.Exit(EXIT_FAILURE)
+    if wait and not found["segments"]:
+        fail("the dataset holds no segment: the collection holds no recording, or none that could be cut")
 
 
 def _wait_until_ready(client: PlatformClient, dataset: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Numbers that describe a recording's timbre and rhythm, by librosa's definitions, in NumPy and SciPy.
+"""Numbers that describe a recording's timbre and rhythm, by librosa's definitions.
 
 Frames of 2048 samples every 512, Hann window, zeros beyond the ends; magnitudes, not powers, unless said
 otherwise. `tests/numerics/test_descriptors.py` compares every value with librosa.
@@ -254,25 +254,30 @@ def limit_range(bands_db_TF: Float32) -> Float32:
     return limited
 
 
-def cepstrum(bands_db_TF: Float32) -> Float32:
-    """Return 13 cepstral coefficients per frame [T, 13]."""
-    coefficients: Float32 = bands_db_TF @ _cosines()
+def cepstrum(bands_db_TF: Float32) -> Float64:
+    """Return 13 cepstral coefficients per frame [T, 13]; but for the first exactly zero where all bands are equal."""
+    mean_T = bands_db_TF.mean(axis=1, dtype=np.float64)
+    coefficients: Float64 = (bands_db_TF - mean_T[:, None]) @ _cosines()
+    coefficients[:, 0] = mean_T * np.sqrt(bands_db_TF.shape[1])
     return coefficients
 
 
 @lru_cache(maxsize=1)
-def _cosines() -> Float32:
+def _cosines() -> Float64:
     """Return the first columns of the orthonormal cosine transform (DCT-II) [128, 13]."""
     places = (np.arange(_NUM_BANDS) + 0.5) / _NUM_BANDS
-    cosines = np.cos(np.pi * np.outer(places, np.arange(NUM_MFCC))) * np.sqrt(2 / _NUM_BANDS)
-    cosines[:, 0] /= np.sqrt(2)
-    return cosines.astype(np.float32)
+    cosines: Float64 = np.cos(np.pi * np.outer(places, np.arange(NUM_MFCC))) * np.sqrt(2 / _NUM_BANDS)
+    return cosines
 
 
-def _mean_and_std(values_TC: Float32) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    mean = np.add.reduce(values_TC) / len(values_TC)
-    rest = values_TC - mean
-    return tuple(mean.tolist()), tuple(np.sqrt(np.einsum("ij,ij->j", rest, rest) / len(values_TC)).tolist())
+def _mean_and_std(values_TC: Float64) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Relative to the first frame: what does not change deviates by exactly nothing."""
+    first = values_TC[0]
+    rest_TC = values_TC - first
+    mean = np.add.reduce(rest_TC) / len(rest_TC)
+    rest_TC -= mean
+    std = np.sqrt(np.einsum("ij,ij->j", rest_TC, rest_TC) / len(rest_TC))
+    return tuple((first + mean).tolist()), tuple(std.tolist())
 
 
 def _rounded(value: float) -> float:

@@ -68,7 +68,7 @@ class Kernels:
         num_lanes: how many frames are worked on at once.
 
     Raises:
-        ValueError: arrays are not float32 (the loudness filter: float64), or their sizes do not fit each other.
+        ValueError: arrays are not aligned float32 (the loudness filter: float64), or their sizes do not fit each other.
         BufferError: an array is not contiguous.
     """
 
@@ -105,7 +105,7 @@ class Kernels:
         return Description(shapes, bands, power, *found)
 
     def survey(self, samples: Float32, frame: int) -> tuple[float, float, float, Float64]:
-        """Return least, greatest and sum of samples [N], N > 0, and each frame's sum of squares."""
+        """Return least, greatest and sum of finite samples [N], N > 0, and each frame's sum of squares."""
         _require_float32(samples)
         energies = np.empty(-(-samples.size // frame))
         return *_kernels.survey(samples, frame, energies), energies
@@ -153,6 +153,8 @@ def _require_float32(*arrays: Float32) -> None:
     for array in arrays:
         if array.dtype != np.float32:
             raise ValueError(f"expected float32, got {array.dtype}")
+        if not array.flags.aligned:
+            raise ValueError("expected an array that is aligned to its type")
 
 
 def sparse(filters: Float32) -> SparseFilters:

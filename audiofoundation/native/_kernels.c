@@ -224,6 +224,7 @@ static PyObject *describe(PyObject *module, PyObject *args)
     return result;
 }
 
+/* `energies` are float64, one of each frame: samples, frame, energies -> lowest, highest, sum. */
 static PyObject *survey(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -253,14 +254,19 @@ static PyObject *halve(PyObject *module, PyObject *args)
     Py_buffer values, out;
     if (!PyArg_ParseTuple(args, "y*w*", &values, &out))
         return NULL;
-    long done = 0;
+    long done;
+    PyObject *result = NULL;
     if (values.len / 4 != out.len / 2)
         refuse("out has another size");
-    else
+    else {
+        Py_BEGIN_ALLOW_THREADS
         done = RUN(halve, values.buf, values.len / 4, out.buf);
+        Py_END_ALLOW_THREADS
+        result = PyLong_FromLong(done);
+    }
     PyBuffer_Release(&values);
     PyBuffer_Release(&out);
-    return PyErr_Occurred() ? NULL : PyLong_FromLong(done);
+    return result;
 }
 
 static PyObject *step_energies(PyObject *module, PyObject *args)

@@ -113,7 +113,8 @@ def _empty_header() -> bytes:
 
 def _npy_parts(array: NDArray[np.generic]) -> tuple[bytes, memoryview]:
     """Return header and data of the array in NumPy's own format, version 1.0."""
-    return _npy_header(array.dtype, array.shape), np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    array = np.ascontiguousarray(array)
+    return _npy_header(array.dtype, array.shape), array.reshape(-1).view(np.uint8).data
 
 
 @lru_cache(maxsize=64)

@@ -17,6 +17,8 @@ from audiofoundation.transport.request_id import HEADER, request_id_of
 from audiofoundation.transport.websocket import refuse
 
 _log = structlog.get_logger(__name__)
+_MAX_NAME = 64
+_NO_FORM = "the body is no form: send the recording as multipart/form-data, with curl -F file=@PATH"
 _CODES = {status: code for code, status in reversed(list(HTTP_STATUS.items()))}
 
 
@@ -57,6 +59,8 @@ async def _on_http(connection: Request, error: Exception) -> JSONResponse:
         ours: AudioFoundationError = NotFound(f"there is nothing at {path}; see /docs for what there is")
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         ours = InvalidRequest(f"{path} does not take {method}; see /docs for what it takes")
+    elif "Too many fields" in str(error.detail):
+        ours = InvalidRequest(_NO_FORM)
     else:
         ours = _with_code(error)
     return _respond(connection, ours, error.status_code, headers=dict(error.headers or {}))
@@ -68,12 +72,19 @@ async def _on_validation(connection: Request, error: Exception) -> JSONResponse:
     param = ".".join(str(part) for part in first["loc"][1:]) or None
     where = f"{param}: " if param else ""
     words = first["msg"]
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden" and param and not _is_name(param):
+        param, where, words = None, "", _NO_FORM
+    elif first["type"] == "extra_forbidden":
         words = "there is no such field; /docs says which there are"
     elif "UploadFile" in words:
         words = "text came where a file is wanted; with curl an @ makes it one: -F file=@PATH"
     ours = InvalidRequest(f"{where}{words}", param=param)
     return _respond(connection, ours, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+def _is_name(param: str) -> bool:
+    """Whether it may be a field's name: other bodies give anything when they are read as a form."""
+    return len(param) <= _MAX_NAME and param.isascii() and param.isprintable()
 
 
 async def _on_defect(connection: Request, error: Exception) -> JSONResponse:

@@ -173,6 +173,19 @@ def test_a_misspelt_field_is_named(client: httpx.Client) -> None:
     assert message_of(answer).startswith("durration: there is no such field")
 
 
+@pytest.mark.parametrize(
+    "body", [SPEECH.read_bytes(), SPEECH.read_bytes()[:400].replace(b"&", b"")], ids=["all", "head"]
+)
+def test_a_recording_as_the_whole_body_is_told_how_to_send_it(client: httpx.Client, body: bytes) -> None:
+    answer = client.post(PATH, content=body, headers={"Content-Type": "application/x-www-form-urlencoded"})
+
+    assert answer.status_code in (400, 422), answer.text
+    assert (
+        message_of(answer) == "the body is no form: send the recording as multipart/form-data, with curl -F file=@PATH"
+    )
+    assert answer.json()["error"]["param"] is None
+
+
 def test_text_in_place_of_a_file_is_explained(client: httpx.Client) -> None:
     answer = client.post(PATH, files={"file": (None, "speech.wav")})
 

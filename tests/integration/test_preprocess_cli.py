@@ -139,6 +139,14 @@ def test_stereo_without_the_audio_is_refused_with_what_to_do() -> None:
         run("preprocess", "--collection", "clips", "--channels", "2")
 
 
+@pytest.mark.usefixtures("plane")
+def test_a_dataset_without_a_segment_is_a_failure() -> None:
+    done = run("preprocess", "--collection", "clips", "--min-segment-s", "60", "--segment-s", "60", "--wait")
+
+    assert done.exit_code == 1
+    assert "holds no segment" in done.output
+
+
 @pytest.mark.parametrize("channels", [0, 3, "two", None])
 def test_other_numbers_of_channels_are_refused(channels: object, plane: DataPlane) -> None:
     body = {"collection": "clips", "include_waveform": True, "channels": channels}

@@ -70,6 +70,14 @@ def test_silence_and_scraps_give_finite_numbers(num_samples: int) -> None:
     assert np.isfinite(found.mfcc_mean).all()
 
 
+@pytest.mark.parametrize("num_samples", [300, 24000, 72000])
+def test_the_cepstrum_of_silence_is_its_level_and_nothing_else(num_samples: int) -> None:
+    silence = np.zeros(num_samples, np.float32)
+    for found in (describe(silence, 24000), describe_briefly(silence, 24000)[0]):
+        assert found.mfcc_mean == (pytest.approx(-100 * np.sqrt(128)), *([0.0] * 12))
+        assert found.mfcc_std == (0.0,) * 13
+
+
 def test_rhythm_is_left_out_when_not_wanted() -> None:
     found: Descriptors = describe(band_like(1, 24000), 24000, has_rhythm=False)
     assert found.tempo_bpm is None

@@ -87,7 +87,8 @@ class SandboxedStream:
             kind, payload = self._read_message()
             if kind == protocol.SAMPLES:
                 left_bytes -= len(payload)
-                if left_bytes < 0 or not info.out_channels or len(payload) % (4 * info.out_channels):
+                is_whole = info.out_channels and not len(payload) % (4 * info.out_channels)
+                if left_bytes < 0 or not payload or not is_whole:
                     raise _broken_protocol()
                 yield np.frombuffer(payload, "<f4").reshape(-1, info.out_channels).T
             elif kind == protocol.DONE:

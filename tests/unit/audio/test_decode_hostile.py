@@ -21,6 +21,8 @@ from audiofoundation.audio.sandbox.formats import DEMUXERS
 from audiofoundation.audio.waveform import Waveform
 from audiofoundation.errors import AudioFoundationError, AudioTooLong, DecodeFailed, PayloadTooLarge
 
+MONO = protocol.pack(protocol.INFO, protocol.StreamInfo("wav", "pcm", 24000, 1, 24000, 1))
+
 TONE = Waveform(
     (0.3 * np.sin(np.arange(48000) * 0.05)).astype(np.float32)[None],
     24000,
@@ -302,6 +304,8 @@ def test_long_files_stream_in_bounded_memory(tmp_path: Path) -> None:
         protocol.pack(protocol.INFO, protocol.StreamInfo("wav", "pcm", 24000, 2000, 24000, 2000)),
         protocol.pack(protocol.INFO, protocol.StreamInfo("wav", "\x1b[2J", 24000, 1, 24000, 1)),
         protocol.pack(protocol.INFO, protocol.StreamInfo("wav", "pcm", 10**9, 1, 10**9, 1)),
+        MONO + protocol.HEADER.pack(protocol.SAMPLES, 0),
+        MONO + protocol.HEADER.pack(protocol.SAMPLES, 3) + bytes(3),
     ],
 )
 def test_caller_believes_nothing_that_a_child_says(
@@ -316,6 +320,18 @@ def test_caller_believes_nothing_that_a_child_says(
 
     with pytest.raises(DecodeFailed, match="no sensible answer"):
         decode(media.silent_wav(), limits=limits)
+
+
+def test_caller_is_not_swamped_with_scraps(limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch) -> None:
+    num_scraps = 3 * (1 << 16) + 5
+    scrap = protocol.HEADER.pack(protocol.SAMPLES, 4) + struct.pack("<f", 0.5)
+    answers = io.BytesIO(MONO + num_scraps * scrap + protocol.pack(protocol.DONE, protocol.StreamEnd(num_scraps, None)))
+    monkeypatch.setattr(client.SandboxedStream, "_read_exactly", lambda _, length: memoryview(answers.read(length)))
+
+    blocks = [block.samples for block in decode_blocks(media.silent_wav(), limits=limits, block_s=None)]
+
+    assert [block.shape for block in blocks] == [(1, 1 << 16)] * 3 + [(1, 5)]
+    assert all((block == 0.5).all() for block in blocks)
 
 
 def test_caller_takes_no_samples_where_it_wants_none(limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch) -> None:

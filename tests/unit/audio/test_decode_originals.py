@@ -126,8 +126,9 @@ def test_blocks_join_to_the_whole(recordings: Path, limits: DecodeLimits) -> Non
     assert stream.info == whole.info
 
 
-def test_blocks_as_they_come_join_to_the_whole(recordings: Path, limits: DecodeLimits) -> None:
-    path = next(recordings.glob("*.flac"))
+@pytest.mark.parametrize("name", ["music-boomboxhead-ripper.flac", "*.ogg", "*.mp3"])
+def test_blocks_as_they_come_join_to_the_whole(name: str, recordings: Path, limits: DecodeLimits) -> None:
+    path = next(recordings.rglob(name))
     whole = decode_file(path, limits=limits, target_rate_hz=96000)
 
     with decode_blocks(path, limits=limits, target_rate_hz=96000, block_s=None) as stream:
@@ -135,6 +136,7 @@ def test_blocks_as_they_come_join_to_the_whole(recordings: Path, limits: DecodeL
 
     assert len(blocks) > 1
     np.testing.assert_array_equal(np.hstack([block.samples for block in blocks]), whole.waveform.samples)
+    assert stream.info == whole.info
 
 
 def test_mono_at_another_rate_equals_mixing_and_resampling_afterwards(recordings: Path, limits: DecodeLimits) -> None:

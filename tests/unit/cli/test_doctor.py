@@ -83,21 +83,25 @@ def test_a_misspelt_setting_is_a_warning(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("AF_DATADIR", "/elsewhere")
     monkeypatch.setenv("AF_LICENSE_POLICY", "owned")
     monkeypatch.setenv("af_fecth__timeout_s", "3")
+    monkeypatch.setenv("AF_DATA_DIR__X", "1")
     monkeypatch.setenv("AF_SERVING__API_KEYS", "k")
+    monkeypatch.setenv("AF_TRAIN__STALL_S", "60")
 
     _, report = doctor("--data-dir", str(tmp_path))
 
     (found,) = [check for check in report["checks"] if check["name"] == "settings"]
     assert found["state"] == "warning"
-    assert "AF_DATADIR is no setting and is ignored; AF_DATA_DIR is one" in found["detail"]
-    assert "AF_LICENSE_POLICY is no setting and is ignored; AF_FETCH__LICENSE_POLICY is one" in found["detail"]
+    assert "AF_DATADIR is no setting (AF_DATA_DIR is one) and is ignored" in found["detail"]
+    assert "AF_LICENSE_POLICY is no setting (AF_FETCH__LICENSE_POLICY is one) and is ignored" in found["detail"]
     assert "af_fecth__timeout_s" in found["detail"]
+    assert "AF_DATA_DIR__X is no setting" in found["detail"]
     assert "AF_SERVING" not in found["detail"]
+    assert "AF_TRAIN" not in found["detail"]
 
 
 def test_every_variable_that_we_name_is_known() -> None:
     root = Path(__file__).parents[3]
-    files = [root / "README.md", root / "docker-compose.yml", *root.glob("docs/*.md"), *root.glob("k8s/**/*.yaml")]
+    files = [*root.glob("*.md"), root / "docker-compose.yml", *root.glob("docs/**/*.md"), *root.glob("k8s/**/*.yaml")]
     named = {name for file in files for name in re.findall(r"\bAF_[A-Z0-9_]*[A-Z0-9]\b", file.read_text())}
 
     assert len(named) > 20

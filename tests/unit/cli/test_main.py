@@ -71,6 +71,13 @@ def test_a_wrong_setting_exits_2_and_is_named() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_misspelt_setting_of_a_block_exits_2_with_the_one_that_was_meant() -> None:
+    done = audiofoundation("doctor", AF_SERVING__API_KEY="k")
+
+    assert done.returncode == 2
+    assert "AF_SERVING__API_KEY is no setting (AF_SERVING__API_KEYS is one)" in done.stderr
+
+
 def test_a_failure_is_one_sentence_and_exits_1(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("")
