@@ -107,7 +107,14 @@ class _LoudnessMeter:
         self._steps: list[Float64] = []
 
     def push(self, samples: Float32) -> None:
-        whole = np.concatenate([self._rest, samples])
+        own = -self._rest.size % self._step  # the first step that needs nothing of what was kept begins to warm up here
+        if samples.size > own + 2 * self._warm_up:  # long: only its beginning is copied
+            self._measure(np.concatenate([self._rest, samples[: own + self._warm_up]]))
+            self._measure(samples[own:])
+        else:
+            self._measure(np.concatenate([self._rest, samples]))
+
+    def _measure(self, whole: Float32) -> None:
         num_whole = (whole.size - self._warm_up) // self._step * self._step
         if num_whole:
             self._steps.append(self._weighted_energies(whole[: self._warm_up + num_whole], self._step))
