@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from audiofoundation.errors import AudioFoundationError, Cancelled, StorageUnavailable
 from audiofoundation.ingestion.collector import Collector, resume_purges
@@ -47,8 +48,8 @@ class CollectorThread:
                     self._pass()
             except Cancelled:
                 return
-            except StorageUnavailable as error:
-                _log.warning("collector_not_run", error=error.message)
+            except (AudioFoundationError, SQLAlchemyError) as error:  # of any kind: the next turn comes
+                _log.warning("collector_not_run", error=str(error))
 
     def _pass(self) -> None:
         """Do what `gc --apply` does. Raises StorageUnavailable, Cancelled."""

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from audiofoundation.catalog.engine import read_session, write_session
 from audiofoundation.catalog.forks import FORK_GATE
 from audiofoundation.catalog.tables import Job, Lease
-from audiofoundation.errors import ErrorCode, StorageUnavailable
+from audiofoundation.errors import AudioFoundationError, ErrorCode, StorageUnavailable
 from audiofoundation.identifiers import JobId
 from audiofoundation.jobs.kinds import QUEUE_OF, JobKind, JobState
 from audiofoundation.jobs.lease import backoff_s
@@ -96,8 +97,11 @@ class SweeperThread:
             try:
                 sweep(self._queue.engine, self._queue.publisher, self._settings)
                 rest_s = pause_s(self._queue.engine, self._settings)
-            except StorageUnavailable as error:
-                _log.warning("sweep_failed", error=error.message)
+            except (
+                AudioFoundationError,
+                SQLAlchemyError,
+            ) as error:  # of any kind: a sweeper that ended would be missed
+                _log.warning("sweep_failed", error=str(error))
             if self._stopped.wait(rest_s):
                 return
 

@@ -78,6 +78,12 @@ struct survey {
 #pragma GCC pop_options
 #endif
 
+#if __GNUC__ >= 11 /* an older compiler cannot ask; what has AVX2 has had F16C before */
+#define HAS_F16C __builtin_cpu_supports("f16c")
+#else
+#define HAS_F16C 1
+#endif
+
 static int num_lanes = 4;
 
 #ifdef HAS_WIDE
@@ -304,8 +310,7 @@ static int choose_lanes(int most)
 {
 #ifdef HAS_WIDE
     __builtin_cpu_init();
-    if (most >= 8 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c"))
+    if (most >= 8 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HAS_F16C)
         return 8;
 #endif
     (void)most;

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, event, exc, select
 
 from audiofoundation.catalog.engine import create_catalog_engine, read_session, write_session
 from audiofoundation.catalog.tables import Item, Lease, OrphanMark
@@ -149,6 +149,20 @@ def test_a_pass_that_is_refused_is_no_end(queue: JobQueue, collector: Collector,
             wait_until(lambda: turns() >= 4, timeout_s=30.0, what="turns come")
             assert not is_marked(queue.engine, "uploads/0")
         wait_until(lambda: not store.exists("uploads/0"), timeout_s=30.0, what="the orphan is gone")
+
+
+def test_what_the_catalog_refuses_is_no_end(queue: JobQueue, collector: Collector, store: ObjectStore) -> None:
+    store.put_bytes("uploads/0", b"left over")
+    refusals = iter([exc.DatabaseError("SELECT 1", {}, Exception("malformed")) for _ in range(3)])
+
+    def refuse_the_collector(*_: object) -> None:
+        if threading.current_thread().name == "collector" and (refusal := next(refusals, None)) is not None:
+            raise refusal
+
+    event.listen(queue.engine, "before_cursor_execute", refuse_the_collector)
+    with collecting(queue, collector, interval_s=0.05):
+        wait_until(lambda: not store.exists("uploads/0"), timeout_s=30.0, what="the orphan is gone")
+    assert next(refusals, None) is None
 
 
 @pytest.mark.usefixtures("looking_often")

@@ -1,11 +1,13 @@
 """The sweeper on both databases: it takes back, it repeats, and only one works."""
 
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, event, exc, update
 
 from audiofoundation.catalog.engine import write_session
 from audiofoundation.catalog.tables import Job, Lease
@@ -161,6 +163,30 @@ def test_thread_sweeps_until_it_is_stopped(queue: JobQueue) -> None:
     expire(queue.engine, job_id)
     wait_until(lambda: job_of(queue.engine, job_id).state == JobState.QUEUED, timeout_s=10.0, what="it is swept")
     thread.stop()
+
+
+def test_a_thread_goes_on_whatever_the_catalog_refuses(queue: JobQueue) -> None:
+    (job_id,) = add_jobs(queue)
+    lease.claim(queue.engine, job_id, owner="elsewhere", settings=SETTINGS)
+    expire(queue.engine, job_id)
+    refusals = iter(
+        [
+            exc.DatabaseError("SELECT 1", {}, sqlite3.DatabaseError("database disk image is malformed")),
+            exc.IntegrityError("INSERT", {}, sqlite3.IntegrityError("UNIQUE constraint failed")),
+            exc.ProgrammingError("SELECT 1", {}, sqlite3.ProgrammingError("no such column")),
+        ]
+    )
+
+    def refuse_the_sweeper(*_: object) -> None:
+        if threading.current_thread().name == "sweeper" and (refusal := next(refusals, None)) is not None:
+            raise refusal
+
+    event.listen(queue.engine, "before_cursor_execute", refuse_the_sweeper)
+    thread = SweeperThread(queue, JobSettings(sweep_interval_s=0.05))
+    thread.start()
+    wait_until(lambda: job_of(queue.engine, job_id).state == JobState.QUEUED, timeout_s=10.0, what="it is swept")
+    thread.stop()
+    assert next(refusals, None) is None
 
 
 def test_a_job_whose_time_comes_is_published_then_and_not_at_the_next_sweep(
