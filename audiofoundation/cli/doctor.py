@@ -151,9 +151,9 @@ def _kernels() -> Finding:
     if found is not None:
         return Finding("kernels", "ok", f"compiled, {found.num_lanes} frames at a time")
     if is_compiled():
-        return Finding("kernels", "ok", f"NumPy, because {OFF}=0; preprocessing takes longer")
+        return Finding("kernels", "ok", f"NumPy and torch, because {OFF}=0; preprocessing and generation take longer")
     return Finding(
-        "kernels", "warning", "NumPy, preprocessing takes longer: install a C compiler and this package again"
+        "kernels", "warning", "NumPy and torch, which take longer: install a C compiler and this package again"
     )
 
 

@@ -10,6 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiofoundation.models.decoding import PackedBlock, PackedLinear, is_step
+from audiofoundation.native import Kernels
+
+_EPSILON = 1e-5  # of normalisations
+
 
 class Linear(nn.Linear):
     """A linear layer that is quick for a single row: one autoregressive step on a CPU.
@@ -18,7 +23,11 @@ class Linear(nn.Linear):
     by memory and reads it in order, which took half the time of the usual layout (docs/lab/decoding.md).
     """
 
+    packed: PackedLinear | None = None
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.packed is not None and is_step(x, self.in_features):
+            return self.packed(x)
         if x.numel() != self.in_features:
             return functional.linear(x, self.weight, self.bias)
         row = functional.linear(x.reshape(1, -1), self.weight, self.bias)
@@ -26,22 +35,28 @@ class Linear(nn.Linear):
 
 
 def pack_for_decoding(module: nn.Module) -> None:
-    """Lay the weights of every `Linear` input-major. Values and shapes stay as they are."""
+    """Lay the weights of every `Linear` input-major, and pack them for steps where compiled loops make those.
+
+    Values and shapes stay as they are. From now on they must not change: the packed ones would not.
+    """
     for layer in module.modules():
         if isinstance(layer, Linear):
             layer.weight.data = layer.weight.data.t().contiguous().t()
+            layer.packed = PackedLinear.create(layer.weight, layer.bias)
+    for block in module.modules():
+        if isinstance(block, DecoderBlock):
+            block.packed = block.pack()
 
 
 class RmsNorm(nn.Module):
     """Root-mean-square normalisation (Zhang and Sennrich 2019)."""
 
-    def __init__(self, width: int, *, epsilon: float = 1e-5) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.epsilon = epsilon
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.epsilon)
+        return functional.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), _EPSILON)
 
 
 def rotary_angles(positions_L: Tensor, head_width: int, *, theta: float = 1e4) -> Tensor:
@@ -112,7 +127,7 @@ class Attention(nn.Module):
         heads, groups = self.num_heads, self.num_kv_heads
         mixed = self.query_key_value(x_BLD).unflatten(-1, (-1, self.head_width)).transpose(1, 2)
         scale = torch.cat([self.query_scale.expand(heads, 1, -1), self.key_scale.expand(groups, 1, -1)])
-        rotated = functional.rms_norm(mixed[:, : heads + groups], (self.head_width,), eps=1e-5) * scale
+        rotated = functional.rms_norm(mixed[:, : heads + groups], (self.head_width,), eps=_EPSILON) * scale
         if angles_2LE is not None:
             rotated = rotate(rotated, angles_2LE)
         queries, keys, values = rotated[:, :heads], rotated[:, heads:], mixed[:, heads + groups :]
@@ -156,6 +171,8 @@ class SwiGlu(nn.Module):
 class DecoderBlock(nn.Module):
     """Pre-norm attention and feed-forward, residual branches scaled at initialisation by 1/sqrt(2·layers)."""
 
+    packed: PackedBlock | None = None
+
     def __init__(
         self, width: int, *, heads: tuple[int, int], hidden: int, window: int, dropout: float, depth: int
     ) -> None:
@@ -173,5 +190,25 @@ class DecoderBlock(nn.Module):
         angles_2LE: Tensor | None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
+        if self.packed is not None and cache is not None and is_step(x_BLD, x_BLD.shape[-1]):
+            out_BLD, cache.length = self.packed(x_BLD, angles_2LE, cache.pairs_2BGLE, cache.length)
+            return out_BLD
         x_BLD = x_BLD + self.dropout(self.attention(self.attention_norm(x_BLD), angles_2LE, cache))
         return x_BLD + self.dropout(self.feed_forward(self.feed_forward_norm(x_BLD)))
+
+    def pack(self) -> PackedBlock | None:
+        """Return this block for single steps, or None where compiled loops are missing or do not know its sizes."""
+        attention, feed_forward = self.attention, self.feed_forward
+        linears = attention.query_key_value, attention.out, feed_forward.gate_up, feed_forward.down
+        packed = [it.packed for it in linears if it.packed is not None]
+        if len(packed) < len(linears) or not Kernels.has_product(attention.head_width):
+            return None
+        mixed, out, gate_up, down = packed
+        vectors = self.attention_norm.weight, attention.query_scale, attention.key_scale, self.feed_forward_norm.weight
+        first_norm, query_scale, key_scale, second_norm = (it.detach().numpy() for it in vectors)
+        return PackedBlock(
+            mixed.native,
+            (first_norm, mixed.matrix, query_scale, key_scale, out.matrix, second_norm, gate_up.matrix, down.matrix),
+            (attention.num_heads, attention.num_kv_heads, feed_forward.down.in_features),
+            _EPSILON,
+        )

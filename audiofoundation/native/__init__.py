@@ -1,6 +1,7 @@
-"""Inner loops of preprocessing in C, used where they could be compiled when the package was installed (ADR 0010).
+"""Inner loops of preprocessing and generation in C, used where they could be compiled when the package was installed
+(ADR 0010).
 
-Callers ask `kernels()` and do the same in NumPy where it is None. Both give the same values within float32's
+Callers ask `kernels()` and do the same in NumPy or torch where it is None. Both give the same values within float32's
 rounding; `tests/numerics/test_native.py` says so for every vector width that the machine has.
 """
 
@@ -17,12 +18,13 @@ try:
 except ImportError:  # there was no compiler
     _kernels = None  # type: ignore[assignment]
 
-_INTERFACE = 3
+_INTERFACE = 4
 if _kernels is not None and getattr(_kernels, "INTERFACE", 0) != _INTERFACE:
     _kernels = None  # type: ignore[assignment]  # of another version of this package: install it again
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Matrix = NDArray[np.float16] | Float32
 OFF = "AF_NATIVE"  # 0 in the environment: as if it had not been compiled
 _MAX_FFT_SIZE = 4096
 
@@ -130,6 +132,46 @@ class Kernels:
         out = np.empty((samples.size - warm_up) // step)
         _kernels.step_energies(samples, step, warm_up, numerator, denominator, out)
         return out
+
+    @staticmethod
+    def has_product(*widths: int) -> bool:
+        """Whether products of matrices of these widths are computed: they are multiples of eight."""
+        return all(width % 8 == 0 for width in widths)
+
+    def project(self, x: Float32, matrix: Matrix, bias: Float32) -> Float32:
+        """Return x [I] times the matrix [I, O] plus the bias [O] (or nothing: [0])."""
+        _require_float32(x, bias)
+        out = np.empty(matrix.shape[1], np.float32)
+        _kernels.project(x, matrix, bias, out)
+        return out
+
+    def decode_block(
+        self,
+        x: Float32,
+        angles: Float32,
+        cache: Float32,
+        length: int,
+        weights: tuple[Matrix, ...],
+        sizes: tuple[int, int, int],
+        epsilon: float,
+    ) -> int:
+        """Take one position x [D] through a decoder block, in place.
+
+        Args:
+            x: becomes the block's output.
+            angles: cosines and signed sines of its rotary angles, [2, E], or nothing: [0].
+            cache: keys and values [2, G, L, E]; the position's are added, in place of the oldest if it is full.
+            length: how many positions it holds.
+            weights: norm [D], query/key/value [D, (H + 2G)E], query scale [E], key scale [E], out [HE, D], norm [D],
+                gate and up [D, 2 * hidden], down [hidden, D].
+            sizes: H, G and the hidden width.
+            epsilon: of every normalisation.
+
+        Returns:
+            how many positions the cache holds now.
+        """
+        _require_float32(x, angles, cache)
+        return _kernels.decode_block(length, *sizes, epsilon, x, angles, cache, *weights)
 
 
 def is_compiled() -> bool:

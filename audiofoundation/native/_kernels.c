@@ -1,5 +1,5 @@
-/* The inner loops of preprocessing, and the module that holds them and the decoder (libav.c). NumPy does the same where
- * this could not be compiled; tests hold both equal.
+/* The inner loops of preprocessing, and the module that holds them, those of generation (decode.c) and the reader of files
+ * (libav.c). NumPy does the same where this could not be compiled; tests hold both equal.
  *
  * Every function here takes buffers (float32 unless said otherwise) and checks their sizes before it touches them; those that
  * work for more than a microsecond let go of the interpreter's lock. Tables come from the caller; nothing is kept
@@ -9,9 +9,8 @@
 #include "native.h"
 #include <float.h>
 
-#define INLINE static inline __attribute__((always_inline))
 #define MOST_LANES 8
-#define INTERFACE 3 /* raised when a function's arguments change; native/__init__.py names the one it speaks */
+#define INTERFACE 4 /* raised when a function's arguments change; native/__init__.py names the one it speaks */
 #define MAX_SIZE 4096
 #define TURNED_WIDTH(lanes, ratio) (((lanes) + (ratio) - 1 + (lanes) - 1) / (lanes) * (lanes))
 
@@ -59,19 +58,13 @@ struct survey {
     float lowest, highest;
 };
 
-#define GLUE_(a, b) a##_##b
-#define GLUE(a, b) GLUE_(a, b)
-#define NAME(x) GLUE(x, LANES)
-
 #define LANES 4
 #include "lanes.h"
 #undef LANES
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define HAS_WIDE
+#ifdef HAS_WIDE
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
-#include <immintrin.h>
 #define LANES 8
 #include "lanes.h"
 #undef LANES
@@ -84,13 +77,7 @@ struct survey {
 #define HAS_F16C 1
 #endif
 
-static int num_lanes = 4;
-
-#ifdef HAS_WIDE
-#define RUN(kernel, ...) (num_lanes == 8 ? kernel##_8(__VA_ARGS__) : kernel##_4(__VA_ARGS__))
-#else
-#define RUN(kernel, ...) kernel##_4(__VA_ARGS__)
-#endif
+int num_lanes = 4;
 
 PyObject *refuse(const char *what)
 {
@@ -334,6 +321,8 @@ static PyMethodDef methods[] = {
     {"survey", survey, METH_VARARGS, NULL},
     {"halve", halve, METH_VARARGS, NULL},
     {"step_energies", step_energies, METH_VARARGS, NULL},
+    {"project", project, METH_VARARGS, NULL},
+    {"decode_block", decode_block, METH_VARARGS, NULL},
     {"libav_load", libav_load, METH_VARARGS, NULL},
     {"libav_warm_up", libav_warm_up, METH_VARARGS, NULL},
     {"libav_open", libav_open, METH_VARARGS, NULL},

@@ -7,6 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define INLINE static inline __attribute__((always_inline))
+#define GLUE_(a, b) a##_##b
+#define GLUE(a, b) GLUE_(a, b)
+#define NAME(x) GLUE(x, LANES)
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define HAS_WIDE
+#include <immintrin.h>
+#define RUN(kernel, ...) (num_lanes == 8 ? kernel##_8(__VA_ARGS__) : kernel##_4(__VA_ARGS__))
+#else
+#define RUN(kernel, ...) kernel##_4(__VA_ARGS__)
+#endif
+
+extern int num_lanes; /* of a vector: 4, or 8 where there is AVX2 */
+
 /* Raise ValueError; always NULL. */
 PyObject *refuse(const char *what);
 
@@ -15,6 +30,8 @@ PyObject *refuse(const char *what);
  */
 long mix_planes(float *out, const float *const *planes, long num_planes, long count, float loudest);
 
+PyObject *project(PyObject *module, PyObject *args);
+PyObject *decode_block(PyObject *module, PyObject *args);
 PyObject *libav_load(PyObject *module, PyObject *args);
 PyObject *libav_warm_up(PyObject *module, PyObject *args);
 PyObject *libav_open(PyObject *module, PyObject *args);

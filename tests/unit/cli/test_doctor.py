@@ -53,10 +53,10 @@ def test_the_sandbox_is_reported_as_it_stands(tmp_path: Path) -> None:
         assert name in (standing if stands else missing)
 
 
-@pytest.mark.parametrize(("value", "words"), [("1", "compiled, "), ("0", "NumPy, because AF_NATIVE=0")])
+@pytest.mark.parametrize(("value", "words"), [("1", "compiled, "), ("0", "NumPy and torch, because AF_NATIVE=0")])
 def test_the_kernels_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, words: str) -> None:
     if not is_compiled():
-        words = "NumPy, preprocessing takes longer"
+        words = "NumPy and torch, which take longer"
     monkeypatch.setenv(OFF, value)
     kernels.cache_clear()
     try:

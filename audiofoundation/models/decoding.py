@@ -1,0 +1,74 @@
+"""One autoregressive step on a CPU in compiled loops (ADR 0010), where there are any; torch does the same elsewhere.
+
+Shape letters: D model width, H query heads, G key/value heads, E head width, L positions of the cache.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiofoundation.native import Float32, Kernels, Matrix, kernels
+
+_NO_VALUES = np.empty(0, np.float32)
+
+
+def is_step(x: Tensor, width: int) -> bool:
+    """Whether x is a single row of float32 on the CPU that no gradient is asked of."""
+    return x.numel() == width and x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled()
+
+
+def to_matrix(weight: Tensor) -> Matrix:
+    """Return a weight [outputs, inputs] input-major; in float16, half the bytes to read, where that loses nothing."""
+    matrix: Float32 = weight.detach().t().contiguous().numpy()
+    halves = weight.detach().t().to(torch.float16)
+    return halves.contiguous().numpy() if torch.equal(halves.float(), torch.from_numpy(matrix)) else matrix
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLinear:
+    """A linear layer's weights as they are read for one row."""
+
+    native: Kernels
+    matrix: Matrix
+    bias: Float32
+
+    @classmethod
+    def create(cls, weight: Tensor, bias: Tensor | None) -> "PackedLinear | None":
+        """Return None where the compiled loops are missing or do not know these sizes."""
+        native = kernels()
+        if native is None or not native.has_product(*weight.shape):
+            return None
+        return cls(native, to_matrix(weight), _NO_VALUES if bias is None else bias.detach().numpy())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map [..., inputs] of a single row to [..., outputs]."""
+        out = self.native.project(x.reshape(-1).numpy(), self.matrix, self.bias)
+        return torch.from_numpy(out).view(*x.shape[:-1], -1)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBlock:
+    """A decoder block's weights as they are read for one position.
+
+    Attributes:
+        weights: norm [D], query/key/value, query scale [E], key scale [E], out, norm [D], gate and up, down.
+        sizes: H, G and the width of the feed-forward layer.
+    """
+
+    native: Kernels
+    weights: tuple[Matrix, ...]
+    sizes: tuple[int, int, int]
+    epsilon: float
+
+    def __call__(self, x: Tensor, angles_2LE: Tensor | None, pairs_2BGLE: Tensor, length: int) -> tuple[Tensor, int]:
+        """Map a position [..., D] to its output; its keys and values join the `length` that the cache holds.
+
+        Returns the output and how many positions the cache holds now. A full one forgets its oldest.
+        """
+        out = x.reshape(-1).numpy().copy()
+        angles = _NO_VALUES if angles_2LE is None else angles_2LE.contiguous().numpy()
+        cache = pairs_2BGLE.numpy()
+        length = self.native.decode_block(out, angles, cache, length, self.weights, self.sizes, self.epsilon)
+        return torch.from_numpy(out).view_as(x), length

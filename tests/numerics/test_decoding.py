@@ -1,0 +1,203 @@
+"""A compiled step gives what torch gives, for vectors of each width and both kinds of weights, and refuses the rest."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from audiofoundation.models.checkpoint import load_model
+from audiofoundation.models.decoding import PackedBlock, PackedLinear
+from audiofoundation.models.layers import DecoderBlock, Linear, pack_for_decoding
+from audiofoundation.models.mel_transformer import MelTransformer, MelTransformerConfig
+from audiofoundation.native import OFF, Kernels, _kernels, kernels
+
+BUNDLED = Path(__file__).parents[2] / "pretrained" / "tiny" / "model.safetensors"
+SMALL = MelTransformerConfig(
+    width=64, num_layers=3, num_heads=4, hidden=96, context_patches=16, head_width=48, head_blocks=2, noise_width=8
+)
+WIDTHS = (8, 4)
+
+pytestmark = pytest.mark.skipif(_kernels is None, reason="the kernels are not compiled here")
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(OFF, raising=False)
+    kernels.cache_clear()
+    yield
+    kernels.cache_clear()
+    _kernels.use_lanes(max(WIDTHS))
+
+
+@pytest.fixture(params=WIDTHS)
+def lanes(request: pytest.FixtureRequest) -> int:
+    found: int = _kernels.use_lanes(request.param)
+    return found
+
+
+def create_model(config: MelTransformerConfig, *, is_half: bool) -> MelTransformer:
+    torch.manual_seed(0)
+    model = MelTransformer(config).eval()
+    for vector in (it for it in model.parameters() if it.ndim == 1):
+        torch.nn.init.normal_(vector)  # scales of ones would hide which is which
+    return model.half().float() if is_half else model
+
+
+@torch.inference_mode()
+def steps(model: MelTransformer, patches: Tensor) -> Tensor:
+    """A prompt of three, then one at a time."""
+    state = model.create_state()
+    parts = [model(patches[:, :3], state=state)]
+    parts += [model(patches[:, i : i + 1], state=state) for i in range(3, patches.shape[1])]
+    return torch.cat(parts, dim=1)
+
+
+@pytest.mark.usefixtures("lanes")
+@pytest.mark.parametrize("is_half", [True, False])
+@pytest.mark.parametrize("positions", ["rope", "sinusoidal", "learned"])
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
+def test_steps_are_those_of_torch(
+    num_kv_heads: int, positions: Literal["rope", "sinusoidal", "learned"], is_half: bool
+) -> None:
+    """Also where the cache is full and forgets."""
+    model = create_model(replace(SMALL, num_kv_heads=num_kv_heads, positions=positions), is_half=is_half)
+    patches = torch.randn(1, 40, 4, 100)
+    expected = steps(model, patches)
+    pack_for_decoding(model)
+
+    found = steps(model, patches)
+
+    assert all(block.packed is not None for block in model.blocks)
+    assert not torch.equal(found, expected)  # it was computed in another way
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("lanes")
+@pytest.mark.parametrize("is_half", [True, False])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_product_is_that_of_torch(has_bias: bool, is_half: bool) -> None:
+    torch.manual_seed(0)
+    layer = Linear(400, 320, bias=has_bias)
+    layer = layer.half().float() if is_half else layer
+    x = torch.randn(1, 1, 400)
+    with torch.inference_mode():
+        expected = layer(x)
+        pack_for_decoding(layer)
+        found = layer(x)
+
+    assert layer.packed is not None
+    assert layer.packed.matrix.dtype == (np.float16 if is_half else np.float32)
+    assert found.shape == (1, 1, 320)
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("lanes")
+def test_every_half_float_is_read_as_it_is() -> None:
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    matrix = np.zeros((8, halves.size), np.float16)
+    matrix[3] = halves
+    x = np.eye(8, dtype=np.float32)[3]
+
+    np.testing.assert_array_equal(Kernels().project(x, matrix, np.empty(0, np.float32)), halves.astype(np.float32))
+
+
+def test_weights_are_halved_only_where_nothing_is_lost() -> None:
+    layer = Linear(8, 8, bias=False)
+    torch.nn.init.constant_(layer.weight, 0.5)
+    kept = [PackedLinear.create(layer.weight, None)]
+    for value in (0.1, 1e5, 1e-8):
+        with torch.no_grad():
+            layer.weight[5, 2] = value
+        kept.append(PackedLinear.create(layer.weight, None))
+
+    assert [it and it.matrix.dtype for it in kept] == [np.float16, np.float32, np.float32, np.float32]
+
+
+def test_what_has_other_widths_is_left_to_torch() -> None:
+    model = create_model(replace(SMALL, hidden=92), is_half=True)
+    patches = torch.randn(1, 10, 4, 100)
+    expected = steps(model, patches)
+    pack_for_decoding(model)
+
+    assert [block.packed for block in model.blocks] == [None] * SMALL.num_layers
+    torch.testing.assert_close(steps(model, patches), expected, atol=2e-5, rtol=1e-4)
+
+
+def test_without_the_compiled_loops_torch_makes_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(OFF, "0")
+    kernels.cache_clear()
+    model = create_model(SMALL, is_half=True)
+    pack_for_decoding(model)
+
+    assert [block.packed for block in model.blocks] == [None] * SMALL.num_layers
+    assert all(it.packed is None for it in model.modules() if isinstance(it, Linear))
+
+
+def test_gradients_and_whole_sequences_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model(SMALL, is_half=True)
+    pack_for_decoding(model)
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("the compiled step was taken")
+
+    monkeypatch.setattr(Kernels, "project", forbidden)
+    monkeypatch.setattr(Kernels, "decode_block", forbidden)
+    model(torch.randn(1, 1, 4, 100)).sum().backward()
+    with torch.inference_mode():
+        model(torch.randn(2, 5, 4, 100), state=model.create_state(batch=2))
+        with pytest.raises(AssertionError):
+            model(torch.randn(1, 1, 4, 100), state=model.create_state())
+    weight = model.get_parameter("blocks.0.attention.query_key_value.weight")
+    assert weight.grad is not None
+    assert weight.grad.abs().sum() > 0
+
+
+def test_the_bundled_model_is_read_in_half_the_bytes() -> None:
+    block = load_model(BUNDLED).module.get_submodule("blocks.0")
+
+    assert isinstance(block, DecoderBlock)
+    assert isinstance(block.packed, PackedBlock)
+    assert [it.dtype for it in block.packed.weights if it.ndim == 2] == [np.float16] * 4
+
+
+def block_arguments() -> list[np.ndarray]:
+    """Width 16, two heads of width 8 on one of keys and values, hidden 24, four positions."""
+    shapes = [(16,), (2, 8), (2, 1, 4, 8), (16,), (16, 32), (8,), (8,), (16, 16), (16,), (16, 48), (24, 16)]
+    return [np.ones(shape, np.float32) for shape in shapes]
+
+
+@pytest.mark.parametrize("index", range(11))
+@pytest.mark.parametrize("change", [-1, 1])
+def test_parts_of_another_size_are_refused(index: int, change: int) -> None:
+    arrays = block_arguments()
+    assert _kernels.decode_block(0, 2, 1, 24, 1e-5, *arrays) == 1
+
+    arrays = block_arguments()
+    arrays[index] = np.ones(arrays[index].size + change, np.float32)
+    with pytest.raises(ValueError, match="do not fit"):
+        _kernels.decode_block(0, 2, 1, 24, 1e-5, *arrays)
+    np.testing.assert_array_equal(arrays[0], 1)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(-1, 2, 1, 24), (5, 2, 1, 24), (0, 0, 1, 24), (0, 2, 0, 24), (0, 3, 2, 24), (0, 2, 1, 0), (0, 2, 1, -24)],
+)
+def test_numbers_out_of_range_are_refused(numbers: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        _kernels.decode_block(*numbers, 1e-5, *block_arguments())
+
+
+@pytest.mark.parametrize(
+    "sizes", [(8, 8 * 16, 16, 8), (8, 8 * 15, 0, 16), (12, 12 * 16, 0, 16), (0, 0, 0, 16), (8, 0, 0, 0)]
+)
+def test_products_of_other_sizes_are_refused(sizes: tuple[int, int, int, int]) -> None:
+    x, matrix, bias, out = (np.ones(size, np.float32) for size in sizes)
+    with pytest.raises(ValueError, match="do not fit"):
+        _kernels.project(x, matrix, bias, out)
