@@ -175,7 +175,7 @@ class ModelSettings(_Block):
     pretrained_dir: Path = _PROJECT_ROOT / "pretrained"
     cache_dir: Path = Path(platformdirs.user_cache_dir("audiofoundation"))
     device: str = "cpu"
-    num_threads: int = Field(default=1, description="intra-op threads of the autoregressive loop")
+    num_threads: int = Field(default=1, description="intra-op threads of torch; a compiled step has one")
 
 
 class TelemetrySettings(_Block):

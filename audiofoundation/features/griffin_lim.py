@@ -17,6 +17,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from audiofoundation.features.mel import Float32, MelConfig, hann_window, mel_filters
+from audiofoundation.native import kernels
 
 Complex64 = NDArray[np.complex64]
 
@@ -93,6 +94,12 @@ class _Iterations:
         self, frames: Complex64, previous: Complex64, magnitude: Float32, num_iterations: int
     ) -> tuple[Complex64, Complex64]:
         """Return the frames [T, K] after so many iterations, and the spectra that the last one saw."""
+        native = kernels()
+        if native is not None and native.has_transform(self._size, self._hop):
+            signal, share = (self._before, self._gain), float(_MOMENTUM / (1 + _MOMENTUM))
+            return native.griffin_lim(
+                frames, previous, magnitude, signal, self._window, num_iterations=num_iterations, momentum=share
+            )
         for _ in range(num_iterations):
             self.signal_of(frames)
             rebuilt: Complex64 = scipy.fft.rfft(self._frames * self._window, axis=-1)
@@ -151,7 +158,7 @@ class GriffinLimOptions:
 
     step_frames: int = 8
     look_ahead_frames: int = 4
-    num_iterations: int = 20
+    num_iterations: int = 32
 
 
 class GriffinLimVocoder:

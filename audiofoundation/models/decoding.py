@@ -15,15 +15,36 @@ _NO_VALUES = np.empty(0, np.float32)
 
 
 def is_step(x: Tensor, width: int) -> bool:
-    """Whether x is a single row of float32 on the CPU that no gradient is asked of."""
-    return x.numel() == width and x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled()
+    """Whether x is a single row of plain float32 on the CPU that no gradient is asked of."""
+    is_plain = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return x.numel() == width and is_plain and not torch.is_grad_enabled()
 
 
 def to_matrix(weight: Tensor) -> Matrix:
     """Return a weight [outputs, inputs] input-major; in float16, half the bytes to read, where that loses nothing."""
     matrix: Float32 = weight.detach().t().contiguous().numpy()
-    halves = weight.detach().t().to(torch.float16)
-    return halves.contiguous().numpy() if torch.equal(halves.float(), torch.from_numpy(matrix)) else matrix
+    halves = weight.detach().t().to(torch.float16).contiguous()
+    is_exact = bool(torch.isfinite(halves).all()) and torch.equal(halves.float(), torch.from_numpy(matrix))
+    return halves.numpy() if is_exact else matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The parameters that something was packed from, where each lay and how often it had been written to."""
+
+    parameters: tuple[Tensor, ...]
+    states: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, *parameters: Tensor) -> "Source":
+        return cls(parameters, _states(parameters))
+
+    def is_unchanged(self) -> bool:
+        return _states(self.parameters) == self.states
+
+
+def _states(parameters: tuple[Tensor, ...]) -> list[tuple[int, int]]:
+    return [(it.data_ptr(), it._version) for it in parameters]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +54,16 @@ class PackedLinear:
     native: Kernels
     matrix: Matrix
     bias: Float32
+    source: Source
 
     @classmethod
     def create(cls, weight: Tensor, bias: Tensor | None) -> "PackedLinear | None":
-        """Return None where the compiled loops are missing or do not know these sizes."""
-        native = kernels()
-        if native is None or not native.has_product(*weight.shape):
+        """Return None where the compiled loops are missing or know neither these sizes nor this type."""
+        native, parameters = kernels(), (weight,) if bias is None else (weight, bias)
+        if native is None or not native.has_product(*weight.shape) or not all(_is_plain(it) for it in parameters):
             return None
-        return cls(native, to_matrix(weight), _NO_VALUES if bias is None else bias.detach().numpy())
+        values = _NO_VALUES if bias is None else bias.detach().numpy()
+        return cls(native, to_matrix(weight), values, Source.of(*parameters))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map [..., inputs] of a single row to [..., outputs]."""
@@ -55,12 +78,15 @@ class PackedBlock:
     Attributes:
         weights: norm [D], query/key/value, query scale [E], key scale [E], out, norm [D], gate and up, down.
         sizes: H, G and the width of the feed-forward layer.
+        epsilon: of every normalisation.
+        source: all of the block's parameters.
     """
 
     native: Kernels
     weights: tuple[Matrix, ...]
     sizes: tuple[int, int, int]
     epsilon: float
+    source: Source
 
     def __call__(self, x: Tensor, angles_2LE: Tensor | None, pairs_2BGLE: Tensor, length: int) -> tuple[Tensor, int]:
         """Map a position [..., D] to its output; its keys and values join the `length` that the cache holds.
@@ -72,3 +98,7 @@ class PackedBlock:
         cache = pairs_2BGLE.numpy()
         length = self.native.decode_block(out, angles, cache, length, self.weights, self.sizes, self.epsilon)
         return torch.from_numpy(out).view_as(x), length
+
+
+def _is_plain(parameter: Tensor) -> bool:
+    return parameter.dtype == torch.float32 and parameter.device.type == "cpu" and not parameter.is_inference()

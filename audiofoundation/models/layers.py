@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiofoundation.models.decoding import PackedBlock, PackedLinear, is_step
+from audiofoundation.models.decoding import PackedBlock, PackedLinear, Source, is_step
 from audiofoundation.native import Kernels
 
 _EPSILON = 1e-5  # of normalisations
@@ -26,7 +26,7 @@ class Linear(nn.Linear):
     packed: PackedLinear | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.packed is not None and is_step(x, self.in_features):
+        if self.packed is not None and is_step(x, self.in_features) and self.packed.source.is_unchanged():
             return self.packed(x)
         if x.numel() != self.in_features:
             return functional.linear(x, self.weight, self.bias)
@@ -37,7 +37,7 @@ class Linear(nn.Linear):
 def pack_for_decoding(module: nn.Module) -> None:
     """Lay the weights of every `Linear` input-major, and pack them for steps where compiled loops make those.
 
-    Values and shapes stay as they are. From now on they must not change: the packed ones would not.
+    Values and shapes stay as they are. A layer that is written to afterwards is slow until it is packed again.
     """
     for layer in module.modules():
         if isinstance(layer, Linear):
@@ -190,17 +190,22 @@ class DecoderBlock(nn.Module):
         angles_2LE: Tensor | None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        if self.packed is not None and cache is not None and is_step(x_BLD, x_BLD.shape[-1]):
+        if self.packed is not None and cache is not None and self._is_packed_step(self.packed, x_BLD, cache):
             out_BLD, cache.length = self.packed(x_BLD, angles_2LE, cache.pairs_2BGLE, cache.length)
             return out_BLD
         x_BLD = x_BLD + self.dropout(self.attention(self.attention_norm(x_BLD), angles_2LE, cache))
         return x_BLD + self.dropout(self.feed_forward(self.feed_forward_norm(x_BLD)))
 
+    def _is_packed_step(self, packed: PackedBlock, x_BLD: Tensor, cache: KeyValueCache) -> bool:
+        _, batch, _, capacity, _ = cache.pairs_2BGLE.shape
+        fits = batch == 1 and capacity <= self.attention.window
+        return fits and not self.training and is_step(x_BLD, x_BLD.shape[-1]) and packed.source.is_unchanged()
+
     def pack(self) -> PackedBlock | None:
-        """Return this block for single steps, or None where compiled loops are missing or do not know its sizes."""
+        """Return this block for single steps, or None where compiled loops are missing or do not know it."""
         attention, feed_forward = self.attention, self.feed_forward
         linears = attention.query_key_value, attention.out, feed_forward.gate_up, feed_forward.down
-        packed = [it.packed for it in linears if it.packed is not None]
+        packed = [found for it in linears if (found := it.packed) is not None and not found.bias.size]
         if len(packed) < len(linears) or not Kernels.has_product(attention.head_width):
             return None
         mixed, out, gate_up, down = packed
@@ -211,4 +216,5 @@ class DecoderBlock(nn.Module):
             (first_norm, mixed.matrix, query_scale, key_scale, out.matrix, second_norm, gate_up.matrix, down.matrix),
             (attention.num_heads, attention.num_kv_heads, feed_forward.down.in_features),
             _EPSILON,
+            Source.of(*self.parameters()),
         )

@@ -2,7 +2,8 @@
 (ADR 0010).
 
 Callers ask `kernels()` and do the same in NumPy or torch where it is None. Both give the same values within float32's
-rounding; `tests/numerics/test_native.py` says so for every vector width that the machine has.
+rounding; `test_native.py`, `test_griffin_lim.py` and `test_decoding.py` in `tests/numerics` say so for every vector
+width that the machine has.
 """
 
 import os
@@ -18,12 +19,13 @@ try:
 except ImportError:  # there was no compiler
     _kernels = None  # type: ignore[assignment]
 
-_INTERFACE = 4
+_INTERFACE = 5
 if _kernels is not None and getattr(_kernels, "INTERFACE", 0) != _INTERFACE:
     _kernels = None  # type: ignore[assignment]  # of another version of this package: install it again
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Complex64 = NDArray[np.complex64]
 Matrix = NDArray[np.float16] | Float32
 OFF = "AF_NATIVE"  # 0 in the environment: as if it had not been compiled
 _MAX_FFT_SIZE = 4096
@@ -133,10 +135,43 @@ class Kernels:
         _kernels.step_energies(samples, step, warm_up, numerator, denominator, out)
         return out
 
+    def griffin_lim(
+        self,
+        frames: Complex64,
+        previous: Complex64,
+        magnitude: Float32,
+        signal: tuple[Float32, Float32],
+        window: Float32,
+        *,
+        num_iterations: int,
+        momentum: float,
+    ) -> tuple[Complex64, Complex64]:
+        """Iterate over the phases of frames.
+
+        Args:
+            frames: spectra [T, K].
+            previous: those that the iteration before saw, [T, K].
+            magnitude: of the frames, [T, K].
+            signal: samples that settled frames leave there, and what the sum of all is multiplied by, each
+                [T + W / hop - 1, hop].
+            window: [W].
+            num_iterations: how often.
+            momentum: share of the previous spectra that is taken off.
+
+        Returns:
+            frames and previous spectra.
+        """
+        before, gain = signal
+        _require_float32(magnitude, before, gain, window)
+        frames, previous = np.array(frames, np.complex64, order="C"), np.array(previous, np.complex64, order="C")
+        arrays = (frames, previous, magnitude, before, gain, window, _tables(window.size))
+        _kernels.griffin_lim(before.shape[1], num_iterations, momentum, *arrays)
+        return frames, previous
+
     @staticmethod
     def has_product(*widths: int) -> bool:
-        """Whether products of matrices of these widths are computed: they are multiples of eight."""
-        return all(width % 8 == 0 for width in widths)
+        """Whether products of matrices of these widths are computed: multiples of eight up to a million."""
+        return all(0 < width <= 1 << 20 and width % 8 == 0 for width in widths)
 
     def project(self, x: Float32, matrix: Matrix, bias: Float32) -> Float32:
         """Return x [I] times the matrix [I, O] plus the bias [O] (or nothing: [0])."""

@@ -1,5 +1,5 @@
-/* The inner loops of preprocessing, and the module that holds them, those of generation (decode.c) and the reader of files
- * (libav.c). NumPy does the same where this could not be compiled; tests hold both equal.
+/* The inner loops of preprocessing, and the module that holds them, those of generation (decode.c, griffin_lim.c) and the reader of files
+ * (libav.c). NumPy and torch do the same where this could not be compiled; tests hold them equal.
  *
  * Every function here takes buffers (float32 unless said otherwise) and checks their sizes before it touches them; those that
  * work for more than a microsecond let go of the interpreter's lock. Tables come from the caller; nothing is kept
@@ -10,16 +10,8 @@
 #include <float.h>
 
 #define MOST_LANES 8
-#define INTERFACE 4 /* raised when a function's arguments change; native/__init__.py names the one it speaks */
-#define MAX_SIZE 4096
+#define INTERFACE 5 /* raised when a function's arguments change; native/__init__.py names the one it speaks */
 #define TURNED_WIDTH(lanes, ratio) (((lanes) + (ratio) - 1 + (lanes) - 1) / (lanes) * (lanes))
-
-/* Frames of `size` samples, `hop` apart, and the tables of their real transform. */
-struct spectra {
-    const float *samples, *window, *cosines, *sines, *half_cosines, *half_sines;
-    long num_frames, hop, size;
-    int order[MAX_SIZE / 2];
-};
 
 /* Bands of neighbouring bins: `count` of them from `first` on, their weights one band after the other. */
 struct filters {
@@ -104,9 +96,7 @@ static int is_filters(struct filters *filters, const Py_buffer *first, const Py_
     return sum * 4 == weights->len;
 }
 
-/* `tables`: cosines and sines of 2 pi k / (size / 2), then of 2 pi k / size, for k below size / 2. */
-static int is_spectra(struct spectra *job, const Py_buffer *samples, long hop, const Py_buffer *window,
-                      const Py_buffer *tables)
+int is_spectra(struct spectra *job, const Py_buffer *samples, long hop, const Py_buffer *window, const Py_buffer *tables)
 {
     long size = window->len / 4, half = size / 2, num_samples = samples->len / 4;
     if (size < 8 || size > MAX_SIZE || size & (size - 1) || hop < 1 || (hop < size && size % hop))
@@ -321,6 +311,7 @@ static PyMethodDef methods[] = {
     {"survey", survey, METH_VARARGS, NULL},
     {"halve", halve, METH_VARARGS, NULL},
     {"step_energies", step_energies, METH_VARARGS, NULL},
+    {"griffin_lim", griffin_lim, METH_VARARGS, NULL},
     {"project", project, METH_VARARGS, NULL},
     {"decode_block", decode_block, METH_VARARGS, NULL},
     {"libav_load", libav_load, METH_VARARGS, NULL},

@@ -4,15 +4,12 @@
  * Expects LANES and NAME(x), which makes a name of this width's own.
  */
 
-#define floats NAME(decoder_floats)
-#define loose NAME(decoder_loose)
-#define bits NAME(decoder_bits)
-typedef float floats __attribute__((vector_size(4 * LANES), aligned(4 * LANES)));
-typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef unsigned bits __attribute__((vector_size(4 * LANES), aligned(4 * LANES)));
+#include "vectors.h"
+
 #define ROWS 8
 
-/* LANES finite half floats as they are: without an instruction for it, their exponent is moved by a product. */
+/* LANES finite half floats as they are: without an instruction for it, their exponent is moved by a product (which loses
+ * those below 6e-5 where the processor is told to flush denormal numbers). */
 INLINE floats NAME(widen)(const unsigned short *halves)
 {
 #if LANES == 8
@@ -153,10 +150,3 @@ static void NAME(decode_block)(const struct block *block, float *x, struct memor
     NAME(add_attention)(block, x, memory);
     NAME(add_feed_forward)(block, x, memory);
 }
-
-#undef floats
-#undef loose
-#undef bits
-#undef ROWS
-#undef ADD_PRODUCT
-#undef AS_IT_IS

@@ -25,11 +25,25 @@ extern int num_lanes; /* of a vector: 4, or 8 where there is AVX2 */
 /* Raise ValueError; always NULL. */
 PyObject *refuse(const char *what);
 
+#define MAX_SIZE 4096
+
+/* Frames of `size` samples, `hop` apart, and the tables of their real transform. */
+struct spectra {
+    const float *samples, *window, *cosines, *sines, *half_cosines, *half_sines;
+    long num_frames, hop, size;
+    int order[MAX_SIZE / 2];
+};
+
+/* Whether these fit each other. `tables`: cosines and sines of 2 pi k / (size / 2), then of 2 pi k / size, for k below
+ * size / 2. */
+int is_spectra(struct spectra *job, const Py_buffer *samples, long hop, const Py_buffer *window, const Py_buffer *tables);
+
 /* The mean of planes of `count` samples. Those that are not finite, or above `loudest`, count as silence and are
  * counted in what is returned.
  */
 long mix_planes(float *out, const float *const *planes, long num_planes, long count, float loudest);
 
+PyObject *griffin_lim(PyObject *module, PyObject *args);
 PyObject *project(PyObject *module, PyObject *args);
 PyObject *decode_block(PyObject *module, PyObject *args);
 PyObject *libav_load(PyObject *module, PyObject *args);

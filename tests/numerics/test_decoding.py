@@ -1,6 +1,9 @@
 """A compiled step gives what torch gives, for vectors of each width and both kinds of weights, and refuses the rest."""
 
+import copy
+import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -12,8 +15,8 @@ from torch import Tensor
 
 from audiofoundation.models.checkpoint import load_model
 from audiofoundation.models.decoding import PackedBlock, PackedLinear
-from audiofoundation.models.layers import DecoderBlock, Linear, pack_for_decoding
-from audiofoundation.models.mel_transformer import MelTransformer, MelTransformerConfig
+from audiofoundation.models.layers import DecoderBlock, KeyValueCache, Linear, pack_for_decoding
+from audiofoundation.models.mel_transformer import DecoderState, MelTransformer, MelTransformerConfig
 from audiofoundation.native import OFF, Kernels, _kernels, kernels
 
 BUNDLED = Path(__file__).parents[2] / "pretrained" / "tiny" / "model.safetensors"
@@ -43,8 +46,9 @@ def lanes(request: pytest.FixtureRequest) -> int:
 def create_model(config: MelTransformerConfig, *, is_half: bool) -> MelTransformer:
     torch.manual_seed(0)
     model = MelTransformer(config).eval()
-    for vector in (it for it in model.parameters() if it.ndim == 1):
-        torch.nn.init.normal_(vector)  # scales of ones would hide which is which
+    for name, vector in model.named_parameters():
+        if vector.ndim == 1:  # scales of ones would hide which is which
+            torch.nn.init.normal_(vector, std=20 if name.endswith("query_scale") else 1)
     return model.half().float() if is_half else model
 
 
@@ -85,7 +89,7 @@ def test_a_product_is_that_of_torch(has_bias: bool, is_half: bool) -> None:
     layer = Linear(400, 320, bias=has_bias)
     layer = layer.half().float() if is_half else layer
     x = torch.randn(1, 1, 400)
-    with torch.inference_mode():
+    with torch.no_grad():
         expected = layer(x)
         pack_for_decoding(layer)
         found = layer(x)
@@ -111,16 +115,40 @@ def test_weights_are_halved_only_where_nothing_is_lost() -> None:
     layer = Linear(8, 8, bias=False)
     torch.nn.init.constant_(layer.weight, 0.5)
     kept = [PackedLinear.create(layer.weight, None)]
-    for value in (0.1, 1e5, 1e-8):
+    for value in (0.1, 1e5, 1e-8, math.inf, math.nan):
         with torch.no_grad():
             layer.weight[5, 2] = value
         kept.append(PackedLinear.create(layer.weight, None))
 
-    assert [it and it.matrix.dtype for it in kept] == [np.float16, np.float32, np.float32, np.float32]
+    assert [it and it.matrix.dtype for it in kept] == [np.float16] + 5 * [np.float32]
 
 
-def test_what_has_other_widths_is_left_to_torch() -> None:
-    model = create_model(replace(SMALL, hidden=92), is_half=True)
+@pytest.mark.usefixtures("lanes")
+@pytest.mark.parametrize("level", [1e-4, 1e-2, 1, 1e4])
+def test_a_block_is_that_of_torch_at_any_level(level: float) -> None:
+    """Quiet values show the epsilon of normalisations, scores in the hundreds how softmax is computed."""
+    block = create_model(SMALL, is_half=True).get_submodule("blocks.1")
+    torch.nn.init.constant_(block.get_parameter("attention.query_scale"), 300)
+    x = torch.randn(6, 1, 1, 64) * level
+
+    @torch.inference_mode()
+    def outputs() -> Tensor:
+        cache = KeyValueCache.create(1, SMALL.num_kv_heads, 4, 16)
+        return torch.cat([block(it, None, cache) for it in x])
+
+    expected = outputs()
+    pack_for_decoding(block)
+    given = x.clone()
+    found = outputs()
+
+    torch.testing.assert_close(x, given, atol=0, rtol=0)
+    torch.testing.assert_close(found, expected, atol=2e-5 * max(1, level), rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", [replace(SMALL, hidden=92), replace(SMALL, width=48)])
+def test_what_has_other_widths_is_left_to_torch(config: MelTransformerConfig) -> None:
+    """A feed-forward layer, then heads of 12."""
+    model = create_model(config, is_half=True)
     patches = torch.randn(1, 10, 4, 100)
     expected = steps(model, patches)
     pack_for_decoding(model)
@@ -158,6 +186,71 @@ def test_gradients_and_whole_sequences_are_left_to_torch(monkeypatch: pytest.Mon
     assert weight.grad.abs().sum() > 0
 
 
+@torch.no_grad()
+def test_training_mixed_precision_and_other_types_are_left_to_torch() -> None:
+    model = create_model(replace(SMALL, dropout=0.9), is_half=True)
+    pack_for_decoding(model)
+    patch, layer = torch.randn(1, 1, 4, 100), Linear(64, 64)
+    pack_for_decoding(layer)
+    with torch.inference_mode():
+        made_for_inference = Linear(64, 64)
+
+    model.train()
+    assert not torch.equal(model(patch, state=model.create_state()), model(patch, state=model.create_state()))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.randn(64)).dtype == torch.bfloat16
+    with pytest.raises(RuntimeError):
+        layer(torch.randn(64, dtype=torch.float64))
+    assert layer.packed is not None
+    unknown = layer.double(), Linear(64, 64, dtype=torch.float16), Linear(64, 64, device="meta"), made_for_inference
+    for other in unknown:
+        pack_for_decoding(other)
+        assert other.packed is None
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+@pytest.mark.parametrize("is_half", [False, True])
+def test_weights_that_are_written_to_are_the_ones_used(is_half: bool, is_copied: bool) -> None:
+    model, other = create_model(SMALL, is_half=is_half), create_model(SMALL, is_half=is_half)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.5)
+    patches = torch.randn(1, 6, 4, 100)
+    pack_for_decoding(model)
+    model = copy.deepcopy(model) if is_copied else model
+    model.load_state_dict(other.state_dict())
+
+    torch.testing.assert_close(steps(model, patches), steps(other, patches), atol=2e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_caches_of_more_than_a_step_knows_are_left_to_torch() -> None:
+    """Several rows that one is given to, and more positions than the window."""
+    model = create_model(SMALL, is_half=True)
+    wide = [KeyValueCache.create(1, SMALL.num_kv_heads, 32, 16) for _ in range(SMALL.num_layers)]
+    patches = torch.randn(1, 30, 4, 100)
+
+    def outputs(state: DecoderState) -> Tensor:
+        return torch.cat([model(patches[:, i : i + 1], state=state) for i in range(30)], dim=1)
+
+    expected = outputs(model.create_state(batch=2)), outputs(DecoderState(copy.deepcopy(wide)))
+    pack_for_decoding(model)
+    found = outputs(model.create_state(batch=2)), outputs(DecoderState(wide))
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_streams_in_threads_are_those_made_alone() -> None:
+    model = create_model(SMALL, is_half=True)
+    pack_for_decoding(model)
+    prompts = torch.randn(8, 1, 40, 4, 100)
+    expected = [steps(model, it) for it in prompts]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda it: steps(model, it), prompts))
+
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def test_the_bundled_model_is_read_in_half_the_bytes() -> None:
     block = load_model(BUNDLED).module.get_submodule("blocks.0")
 
@@ -166,9 +259,22 @@ def test_the_bundled_model_is_read_in_half_the_bytes() -> None:
     assert [it.dtype for it in block.packed.weights if it.ndim == 2] == [np.float16] * 4
 
 
-def block_arguments() -> list[np.ndarray]:
-    """Width 16, two heads of width 8 on one of keys and values, hidden 24, four positions."""
-    shapes = [(16,), (2, 8), (2, 1, 4, 8), (16,), (16, 32), (8,), (8,), (16, 16), (16,), (16, 48), (24, 16)]
+def block_arguments(heads: int = 2, groups: int = 1) -> list[np.ndarray]:
+    """Width 16, heads of width 8, hidden 24, four positions."""
+    mixed = (heads + 2 * groups) * 8
+    shapes = [
+        (16,),
+        (2, 8),
+        (2, groups, 4, 8),
+        (16,),
+        (16, mixed),
+        (8,),
+        (8,),
+        (heads * 8, 16),
+        (16,),
+        (16, 48),
+        (24, 16),
+    ]
     return [np.ones(shape, np.float32) for shape in shapes]
 
 
@@ -192,6 +298,12 @@ def test_parts_of_another_size_are_refused(index: int, change: int) -> None:
 def test_numbers_out_of_range_are_refused(numbers: tuple[int, int, int, int]) -> None:
     with pytest.raises(ValueError, match="do not fit"):
         _kernels.decode_block(*numbers, 1e-5, *block_arguments())
+
+
+def test_heads_that_cannot_be_shared_out_are_refused() -> None:
+    assert _kernels.decode_block(0, 4, 2, 24, 1e-5, *block_arguments(4, 2)) == 1
+    with pytest.raises(ValueError, match="do not fit"):
+        _kernels.decode_block(0, 3, 2, 24, 1e-5, *block_arguments(3, 2))
 
 
 @pytest.mark.parametrize(
