@@ -16,6 +16,7 @@ from vocos.models import VocosBackbone
 from audiofoundation.features.griffin_lim import GriffinLimVocoder
 from audiofoundation.features.mel import Float32, get_preset
 from audiofoundation.features.vocoder_protocol import Vocoder
+from audiofoundation.models.layers import pack_for_decoding
 from audiofoundation.models.vocoder import CausalVocos, CausalVocosConfig, CausalVocosVocoder
 from benchmarks.report import Report, median_seconds
 
@@ -44,6 +45,7 @@ def main() -> None:
 
     griffin_lim = GriffinLimVocoder(config)
     network = CausalVocos(CausalVocosConfig()).eval()
+    pack_for_decoding(network)  # as loading a model file does
     causal = CausalVocosVocoder(network, "causal-vocos-tiny")
 
     @torch.inference_mode()

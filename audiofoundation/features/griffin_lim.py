@@ -17,15 +17,16 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from audiofoundation.features.mel import Float32, MelConfig, hann_window, mel_filters
+from audiofoundation.features.overlap_add import OverlapAdd, add_pieces, reciprocal, window_sum
 from audiofoundation.native import kernels
 
 Complex64 = NDArray[np.complex64]
 
 _MOMENTUM = np.float32(0.99)
 _TINY = np.float32(1e-8)
+_LOUDEST = np.float32(30)  # no sound; the square of what comes from it is still finite
 _NOTHING: Float32 = np.zeros(0, np.float32)
 _PHASORS: Complex64 = np.exp(2j * np.pi * np.arange(1024) / 1024).astype(np.complex64)
-_PRIMED_WEIGHT = np.float32(30)  # beside a window sum of at most 1.5
 
 
 @lru_cache(maxsize=8)
@@ -35,8 +36,8 @@ def inverse_filters(config: MelConfig) -> Float32:
 
 
 def mel_to_magnitude(mel: Float32, config: MelConfig) -> Float32:
-    """Return linear magnitudes [T, K] whose mel is close to the log-mel `mel` [T, F]."""
-    magnitude = np.exp(np.asarray(mel, np.float32)) @ inverse_filters(config)
+    """Return linear magnitudes [T, K] whose mel is close to the log-mel `mel` [T, F]; e^30 is the loudest."""
+    magnitude = np.exp(np.minimum(np.asarray(mel, np.float32), _LOUDEST)) @ inverse_filters(config)
     np.maximum(magnitude, np.float32(1e-5), out=magnitude)
     return magnitude
 
@@ -83,9 +84,9 @@ class _Iterations:
         self._size, self._hop, self._window = size, hop, hann_window(config)
         self._before: Float32 = np.zeros((num_frames + size // hop - 1, hop), np.float32)
         self._before.reshape(-1)[: len(before)] = before
-        total = _window_sum(config, num_frames)
+        total = window_sum(config, num_frames).copy()
         total[: len(weight)] += weight
-        self._gain = _reciprocal(total, smallest_weight).reshape(self._before.shape)
+        self._gain = reciprocal(total, smallest_weight).reshape(self._before.shape)
         self._rows = np.empty_like(self._before)
         # [T, W]: frame t of the signal that the rows are.
         self._frames = np.lib.stride_tricks.as_strided(self._rows, (num_frames, size), (4 * hop, 4))
@@ -110,7 +111,7 @@ class _Iterations:
         """Return the signal [(T - 1) * hop + W] of the frames; the next call overwrites it."""
         pieces = _windowed_pieces(frames, self._window)
         np.copyto(self._rows, self._before)
-        _add_pieces(pieces, self._rows)
+        add_pieces(pieces, self._rows)
         self._rows *= self._gain
         return self._rows.reshape(-1)
 
@@ -127,29 +128,6 @@ def _windowed_pieces(frames: Complex64, window: Float32) -> Float32:
     pieces: Float32 = scipy.fft.irfft(frames, len(window), axis=-1)
     pieces *= window
     return pieces
-
-
-def _add_pieces(pieces: Float32, rows: Float32) -> None:
-    """Add pieces [T, W], one hop apart, onto the rows [T + W / hop - 1, hop] of a signal."""
-    num_frames, hop = len(pieces), rows.shape[1]
-    for part in range(pieces.shape[1] // hop):
-        rows[part : part + num_frames] += pieces[:, part * hop : (part + 1) * hop]
-
-
-def _overlap_add(pieces: Float32, config: MelConfig) -> Float32:
-    hop = config.hop_length
-    rows: Float32 = np.zeros((len(pieces) + config.fft_size // hop - 1, hop), np.float32)
-    _add_pieces(pieces, rows)
-    return rows.reshape(-1)
-
-
-def _window_sum(config: MelConfig, num_frames: int) -> Float32:
-    return _overlap_add(np.broadcast_to(hann_window(config) ** 2, (num_frames, config.fft_size)), config)
-
-
-def _reciprocal(weight: Float32, smallest: float) -> Float32:
-    out: Float32 = np.reciprocal(np.maximum(weight, np.float32(smallest)))
-    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +166,11 @@ class GriffinLimStream:
         self._group = math.gcd(options.step_frames, options.look_ahead_frames)
         self._unread = np.zeros((0, config.num_bands), np.float32)
         self._rng = np.random.default_rng(seed)
-        num_bins, overlap = config.fft_size // 2 + 1, config.fft_size - config.hop_length
+        self._signal = OverlapAdd(config)
+        num_bins = config.fft_size // 2 + 1
         self._waiting = np.zeros((0, num_bins), np.float32)
         self._phases = np.zeros((0, num_bins), np.complex64)
         self._previous = np.zeros((0, num_bins), np.complex64)
-        self._overlap = np.zeros(overlap, np.float32)
-        self._weight = np.zeros(overlap, np.float32)
-        self._to_drop = config.fft_size // 2
-        self._to_emit = 0
 
     def prime(self, samples: Float32) -> None:
         """Start from sound: take the float32 samples [N] before the stream, N at least one transform.
@@ -203,18 +178,16 @@ class GriffinLimStream:
         The next frame is centred one hop before their end. They outweigh what the iterations put on top
         of them, so that the phases of the first frames fit them.
         """
-        count = len(self._overlap)
-        self._weight = np.full(count, _PRIMED_WEIGHT, np.float32)
-        self._overlap = np.asarray(samples[-count:], np.float32) * _PRIMED_WEIGHT
+        self._signal.prime(samples)
 
     def push(self, mel: Float32) -> Float32:
         """Take log-mel frames [T, F]; return final samples [n]."""
         self._accept(mel)
         step, ahead = self._options.step_frames, self._options.look_ahead_frames
-        out = []
+        out = [_NOTHING]
         while len(self._waiting) >= step + ahead:
             out.append(self._commit(step))
-        return self._trim(out)
+        return np.concatenate(out)
 
     def finish(self) -> Float32:
         """Return the samples that are left."""
@@ -222,14 +195,11 @@ class GriffinLimStream:
         out = []
         while len(self._waiting):
             out.append(self._commit(min(self._options.step_frames, len(self._waiting))))
-        # Past the last frame the window sum falls to nothing; what lies there fades instead of exploding.
-        tail = self._overlap * _reciprocal(self._weight, 1e-1)
-        out.append(tail)
-        return self._trim(out)
+        return np.concatenate([*out, self._signal.finish()])
 
     def _accept(self, mel: Float32) -> None:
         """Read whole groups of frames, so that the pieces they came in change nothing, not even a last bit."""
-        self._to_emit += len(mel) * self._config.hop_length
+        self._signal.expect(len(mel))
         self._unread = np.concatenate([self._unread, np.asarray(mel, np.float32)])
         while len(self._unread) >= self._group:
             self._read(self._unread[: self._group])
@@ -241,33 +211,16 @@ class GriffinLimStream:
         self._phases = np.concatenate([self._phases, _random_phase_frames(magnitude, self._rng)])
         self._previous = np.concatenate([self._previous, np.zeros(magnitude.shape, np.complex64)])
 
-    def _trim(self, parts: list[Float32]) -> Float32:
-        samples = np.concatenate([np.zeros(0, np.float32), *parts])
-        dropped = min(self._to_drop, len(samples))
-        self._to_drop -= dropped
-        samples = samples[dropped:][: self._to_emit]
-        self._to_emit -= len(samples)
-        return samples
-
     def _commit(self, num_frames: int) -> Float32:
         """Settle the phases of the frames at hand, add the first `num_frames` of them to the signal."""
         count = min(len(self._waiting), num_frames + self._options.look_ahead_frames)
-        loop = _Iterations(self._config, count, self._overlap, self._weight, smallest_weight=1e-1)
+        signal = self._signal
+        loop = _Iterations(self._config, count, signal.overlap, signal.weight, smallest_weight=1e-1)
         frames, previous = loop.run(
             self._phases[:count], self._previous[:count], self._waiting[:count], self._options.num_iterations
         )
         self._phases[:count], self._previous[:count] = frames, previous
-        return self._add_to_signal(num_frames)
-
-    def _add_to_signal(self, num_frames: int) -> Float32:
-        config = self._config
-        signal = _overlap_add(_windowed_pieces(self._phases[:num_frames], hann_window(config)), config)
-        weight = _window_sum(config, num_frames)
-        signal[: len(self._overlap)] += self._overlap
-        weight[: len(self._weight)] += self._weight
-        settled = num_frames * config.hop_length
-        out = signal[:settled] * _reciprocal(weight[:settled], 1e-3)
-        self._overlap, self._weight = signal[settled:].copy(), weight[settled:].copy()
+        out = signal.add(_windowed_pieces(frames[:num_frames], hann_window(self._config)))
         self._waiting = self._waiting[num_frames:]
         self._phases, self._previous = self._phases[num_frames:], self._previous[num_frames:]
         return out

@@ -1,6 +1,7 @@
-"""One autoregressive step on a CPU in compiled loops (ADR 0010), where there are any; torch does the same elsewhere.
+"""What a stream calls for every few frames, on a CPU in compiled loops (ADR 0010), where there are any; torch does the
+same elsewhere.
 
-Shape letters: D model width, H query heads, G key/value heads, E head width, L positions of the cache.
+Shape letters: T frames, D model width, H query heads, G key/value heads, E head width, L positions of the cache.
 """
 
 from dataclasses import dataclass
@@ -15,9 +16,14 @@ _NO_VALUES = np.empty(0, np.float32)
 
 
 def is_step(x: Tensor, width: int) -> bool:
-    """Whether x is a single row of plain float32 on the CPU that no gradient is asked of."""
+    """Whether x [..., D] is a single row of plain float32 on the CPU that no gradient is asked of."""
+    return x.numel() == width and is_plain_input(x)
+
+
+def is_plain_input(x: Tensor) -> bool:
+    """Whether x is float32 on the CPU that no gradient is asked of."""
     is_plain = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    return x.numel() == width and is_plain and not torch.is_grad_enabled()
+    return is_plain and not torch.is_grad_enabled()
 
 
 def to_matrix(weight: Tensor) -> Matrix:
@@ -32,19 +38,28 @@ def to_matrix(weight: Tensor) -> Matrix:
 class Source:
     """The parameters that something was packed from, where each lay and how often it had been written to."""
 
-    parameters: tuple[Tensor, ...]
-    states: list[tuple[int, int]]
+    parameters: tuple[Tensor | None, ...]
+    states: list[tuple[int, int] | None]
 
     @classmethod
-    def of(cls, *parameters: Tensor) -> "Source":
-        return cls(parameters, _states(parameters))
+    def of(cls, *parameters: Tensor | None) -> "Source | None":
+        """Return None where compiled loops cannot read them: they are of another type or device, or keep no count."""
+        if not all(it is None or _is_plain(it) for it in parameters):
+            return None
+        return cls(parameters, [_state(it) for it in parameters])
 
-    def is_unchanged(self) -> bool:
-        return _states(self.parameters) == self.states
+    def is_still(self, *parameters: Tensor | None) -> bool:
+        """Whether these are the parameters, as they were. What writes through `.data` or NumPy is not seen."""
+        pairs = zip(parameters, self.parameters, strict=True)
+        return all(a is b for a, b in pairs) and [_state(it) for it in parameters] == self.states
 
 
-def _states(parameters: tuple[Tensor, ...]) -> list[tuple[int, int]]:
-    return [(it.data_ptr(), it._version) for it in parameters]
+def _state(parameter: Tensor | None) -> tuple[int, int] | None:
+    return None if parameter is None else (parameter.data_ptr(), parameter._version)
+
+
+def _is_plain(parameter: Tensor) -> bool:
+    return parameter.dtype == torch.float32 and parameter.device.type == "cpu" and not parameter.is_inference()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +74,10 @@ class PackedLinear:
     @classmethod
     def create(cls, weight: Tensor, bias: Tensor | None) -> "PackedLinear | None":
         """Return None where the compiled loops are missing or know neither these sizes nor this type."""
-        native, parameters = kernels(), (weight,) if bias is None else (weight, bias)
-        if native is None or not native.has_product(*weight.shape) or not all(_is_plain(it) for it in parameters):
+        native, source = kernels(), Source.of(weight, bias)
+        if native is None or source is None or not native.has_product(*weight.shape):
             return None
-        values = _NO_VALUES if bias is None else bias.detach().numpy()
-        return cls(native, to_matrix(weight), values, Source.of(*parameters))
+        return cls(native, to_matrix(weight), _NO_VALUES if bias is None else bias.detach().numpy(), source)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map [..., inputs] of a single row to [..., outputs]."""
@@ -79,7 +93,7 @@ class PackedBlock:
         weights: norm [D], query/key/value, query scale [E], key scale [E], out, norm [D], gate and up, down.
         sizes: H, G and the width of the feed-forward layer.
         epsilon: of every normalisation.
-        source: all of the block's parameters.
+        source: what they were packed from.
     """
 
     native: Kernels
@@ -100,5 +114,25 @@ class PackedBlock:
         return torch.from_numpy(out).view_as(x), length
 
 
-def _is_plain(parameter: Tensor) -> bool:
-    return parameter.dtype == torch.float32 and parameter.device.type == "cpu" and not parameter.is_inference()
+@dataclass(frozen=True, slots=True)
+class PackedConvNeXt:
+    """A vocoder block's weights as they are read for a few frames.
+
+    Attributes:
+        weights: as `Kernels.convnext_block` takes them.
+        hidden: width of the feed-forward layer.
+        epsilon: of the norm.
+        source: what they were packed from.
+    """
+
+    native: Kernels
+    weights: tuple[Matrix, ...]
+    hidden: int
+    epsilon: float
+    source: Source
+
+    def __call__(self, x_1TD: Tensor, past_16D: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output [1, T, D], and what is the past of the next frames [1, 6, D]."""
+        out, past = x_1TD[0].numpy().copy(), past_16D[0].numpy().copy()
+        self.native.convnext_block(out, past, self.weights, self.hidden, self.epsilon)
+        return torch.from_numpy(out)[None], torch.from_numpy(past)[None]

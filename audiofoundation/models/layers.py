@@ -4,6 +4,7 @@ Shape letters: B batch, L positions, D model width, H query heads, G key/value h
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,17 @@ from audiofoundation.native import Kernels
 _EPSILON = 1e-5  # of normalisations
 
 
-class Linear(nn.Linear):
+class Packable(nn.Module, ABC):
+    """A part that has a quick way for a few frames of a stream, from weights that are packed for it."""
+
+    packed: object = None
+
+    @abstractmethod
+    def pack(self) -> None:
+        """Set `packed`, to None where compiled loops are missing or do not know this part."""
+
+
+class Linear(nn.Linear, Packable):
     """A linear layer that is quick for a single row: one autoregressive step on a CPU.
 
     With `pack_for_decoding` the weight lies input-major in memory; a product with one row is then bound
@@ -26,26 +37,30 @@ class Linear(nn.Linear):
     packed: PackedLinear | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.packed is not None and is_step(x, self.in_features) and self.packed.source.is_unchanged():
-            return self.packed(x)
+        packed = self.packed
+        if packed is not None and is_step(x, self.in_features) and packed.source.is_still(self.weight, self.bias):
+            return packed(x)
         if x.numel() != self.in_features:
             return functional.linear(x, self.weight, self.bias)
         row = functional.linear(x.reshape(1, -1), self.weight, self.bias)
         return row.reshape(*x.shape[:-1], -1)
 
+    def pack(self) -> None:
+        self.packed = None
+        if not self.weight.is_inference():  # once written to, it would be neither that nor a common tensor
+            self.weight.data = self.weight.data.t().contiguous().t()
+            self.packed = PackedLinear.create(self.weight, self.bias)
 
+
+@torch.inference_mode(mode=False)
 def pack_for_decoding(module: nn.Module) -> None:
-    """Lay the weights of every `Linear` input-major, and pack them for steps where compiled loops make those.
+    """Lay the weights of every `Linear` input-major, and pack them for streams where compiled loops make those.
 
-    Values and shapes stay as they are. A layer that is written to afterwards is slow until it is packed again.
+    Values and shapes stay as they are. A part that is written to afterwards is slow until it is packed again.
     """
-    for layer in module.modules():
-        if isinstance(layer, Linear):
-            layer.weight.data = layer.weight.data.t().contiguous().t()
-            layer.packed = PackedLinear.create(layer.weight, layer.bias)
-    for block in module.modules():
-        if isinstance(block, DecoderBlock):
-            block.packed = block.pack()
+    for part in reversed([*module.modules()]):  # a block is packed from the layers in it
+        if isinstance(part, Packable):
+            part.pack()
 
 
 class RmsNorm(nn.Module):
@@ -168,7 +183,7 @@ class SwiGlu(nn.Module):
         return self.down(functional.silu(gate) * up)
 
 
-class DecoderBlock(nn.Module):
+class DecoderBlock(Packable):
     """Pre-norm attention and feed-forward, residual branches scaled at initialisation by 1/sqrt(2·layers)."""
 
     packed: PackedBlock | None = None
@@ -199,22 +214,30 @@ class DecoderBlock(nn.Module):
     def _is_packed_step(self, packed: PackedBlock, x_BLD: Tensor, cache: KeyValueCache) -> bool:
         _, batch, _, capacity, _ = cache.pairs_2BGLE.shape
         fits = batch == 1 and capacity <= self.attention.window
-        return fits and not self.training and is_step(x_BLD, x_BLD.shape[-1]) and packed.source.is_unchanged()
+        is_one = fits and not self.training and is_step(x_BLD, x_BLD.shape[-1])
+        return is_one and packed.source.is_still(*self._weights())
 
-    def pack(self) -> PackedBlock | None:
-        """Return this block for single steps, or None where compiled loops are missing or do not know it."""
+    def _weights(self) -> tuple[Tensor, ...]:
+        """In the order of `Kernels.decode_block`."""
         attention, feed_forward = self.attention, self.feed_forward
+        scales = attention.query_scale, attention.key_scale
+        first = self.attention_norm.weight, attention.query_key_value.weight, *scales, attention.out.weight
+        return *first, self.feed_forward_norm.weight, feed_forward.gate_up.weight, feed_forward.down.weight
+
+    def pack(self) -> None:
+        self.packed = None
+        attention, feed_forward, source = self.attention, self.feed_forward, Source.of(*self._weights())
         linears = attention.query_key_value, attention.out, feed_forward.gate_up, feed_forward.down
         packed = [found for it in linears if (found := it.packed) is not None and not found.bias.size]
-        if len(packed) < len(linears) or not Kernels.has_product(attention.head_width):
-            return None
+        if source is None or len(packed) < len(linears) or not Kernels.has_product(attention.head_width):
+            return
         mixed, out, gate_up, down = packed
-        vectors = self.attention_norm.weight, attention.query_scale, attention.key_scale, self.feed_forward_norm.weight
-        first_norm, query_scale, key_scale, second_norm = (it.detach().numpy() for it in vectors)
-        return PackedBlock(
+        vectors = (it.detach().numpy() for it in self._weights() if it.ndim == 1)
+        first_norm, query_scale, key_scale, second_norm = vectors
+        self.packed = PackedBlock(
             mixed.native,
             (first_norm, mixed.matrix, query_scale, key_scale, out.matrix, second_norm, gate_up.matrix, down.matrix),
             (attention.num_heads, attention.num_kv_heads, feed_forward.down.in_features),
             _EPSILON,
-            Source.of(*self.parameters()),
+            source,
         )

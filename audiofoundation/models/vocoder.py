@@ -10,14 +10,21 @@ Shape letters: B batch, T frames, F bands, D width, K frequency bins, N samples.
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from audiofoundation.features.griffin_lim import inverse_filters
 from audiofoundation.features.mel import Float32, MelConfig, get_preset, hann_window
+from audiofoundation.features.overlap_add import OverlapAdd
+from audiofoundation.models.decoding import PackedConvNeXt, Source, is_plain_input
+from audiofoundation.models.layers import Linear, Packable
 
 _KERNEL = 7
+_STEP_FRAMES = 8  # a call of the network in a stream: half of its time for four frames is Python's
+_FEW_FRAMES = 32
+_NOTHING: Float32 = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +53,68 @@ class CausalConv(nn.Module):
         super().__init__()
         self.conv = nn.Conv1d(in_width, out_width, _KERNEL, groups=groups)
 
-    def forward(self, x_BDT: Tensor, state: list[Tensor] | None, slot: int) -> Tensor:
-        if state is None:
-            return self.conv(functional.pad(x_BDT, (_KERNEL - 1, 0)))
-        x_BDT = torch.cat([state[slot], x_BDT], dim=-1)
-        state[slot] = x_BDT[:, :, -(_KERNEL - 1) :]
-        return self.conv(x_BDT)
+    def forward(self, x_BTC: Tensor, state: list[Tensor] | None, slot: int) -> Tensor:
+        past = x_BTC.new_zeros(len(x_BTC), _KERNEL - 1, x_BTC.shape[2]) if state is None else state[slot]
+        x_BTC = torch.cat([past, x_BTC], dim=1)
+        if state is not None:
+            state[slot] = x_BTC[:, -(_KERNEL - 1) :]
+        if x_BTC.shape[1] < _FEW_FRAMES and self.conv.bias is not None:
+            return self._convolve_few(x_BTC, self.conv.bias)
+        return self.conv(x_BTC.transpose(1, 2)).transpose(1, 2)
+
+    def _convolve_few(self, x_BTC: Tensor, bias: Tensor) -> Tensor:
+        """The same by products: a convolution's call takes as long as a hundred frames."""
+        windows_BTCW = x_BTC.unfold(1, _KERNEL, 1)
+        if self.conv.groups == 1:
+            return functional.linear(windows_BTCW.flatten(2), self.conv.weight.flatten(1), bias)
+        return (windows_BTCW * self.conv.weight[:, 0]).sum(-1) + bias
 
 
-class ConvNeXtBlock(nn.Module):
+class ConvNeXtBlock(Packable):
     """Depthwise causal convolution and a pointwise MLP with layer scale (Liu et al. 2022)."""
+
+    packed: PackedConvNeXt | None = None
 
     def __init__(self, width: int, hidden: int, scale: float) -> None:
         super().__init__()
         self.depthwise = CausalConv(width, width, groups=width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.up, self.down = Linear(width, hidden), Linear(hidden, width)
         self.scale = nn.Parameter(torch.full((width,), scale))
 
-    def forward(self, x_BDT: Tensor, state: list[Tensor] | None, slot: int) -> Tensor:
-        hidden_BTD = self.norm(self.depthwise(x_BDT, state, slot).transpose(1, 2))
-        hidden_BTD = self.scale * self.down(functional.gelu(self.up(hidden_BTD)))
-        return x_BDT + hidden_BTD.transpose(1, 2)
+    def forward(self, x_BTD: Tensor, state: list[Tensor] | None, slot: int) -> Tensor:
+        if self.packed is not None and state is not None and self._is_packed_step(self.packed, x_BTD):
+            x_BTD, state[slot] = self.packed(x_BTD, state[slot])
+            return x_BTD
+        hidden_BTD = self.norm(self.depthwise(x_BTD, state, slot))
+        return x_BTD + self.scale * self.down(functional.gelu(self.up(hidden_BTD)))
+
+    def _is_packed_step(self, packed: PackedConvNeXt, x_BTD: Tensor) -> bool:
+        is_few = len(x_BTD) == 1 and 0 < x_BTD.shape[1] < _FEW_FRAMES
+        is_plain = is_few and not self.training and is_plain_input(x_BTD)
+        return is_plain and packed.source.is_still(*self._weights())
+
+    def _weights(self) -> tuple[Tensor | None, ...]:
+        """In the order of `Kernels.convnext_block`."""
+        conv, norm, up, down = self.depthwise.conv, self.norm, self.up, self.down
+        first = conv.weight, conv.bias, norm.weight, norm.bias
+        return *first, up.weight, up.bias, down.weight, down.bias, self.scale
+
+    def pack(self) -> None:
+        self.packed = None
+        up, down, conv, source = self.up.packed, self.down.packed, self.depthwise.conv, Source.of(*self._weights())
+        if source is None or up is None or down is None or conv.bias is None:
+            return
+        taps: Float32 = conv.weight.detach()[:, 0].t().contiguous().numpy()
+        vectors = conv.bias, self.norm.weight, self.norm.bias, self.scale
+        bias, norm_scale, norm_offset, scale = (it.detach().numpy() for it in vectors)
+        self.packed = PackedConvNeXt(
+            up.native,
+            (taps, bias, norm_scale, norm_offset, up.matrix, up.bias, down.matrix, down.bias, scale),
+            self.up.out_features,
+            self.norm.eps,
+            source,
+        )
 
 
 class CausalVocos(nn.Module):
@@ -88,14 +135,14 @@ class CausalVocos(nn.Module):
             ConvNeXtBlock(config.width, config.hidden, 1 / config.num_layers) for _ in range(config.num_layers)
         )
         self.norm_out = nn.LayerNorm(config.width, eps=1e-6)
-        self.out = nn.Linear(config.width, 2 * num_bins)
+        self.out = Linear(config.width, 2 * num_bins)
         nn.init.normal_(self.out.weight, std=0.02)
         nn.init.zeros_(self.out.bias)
 
     def create_state(self, batch: int = 1) -> list[Tensor]:
         """Return the convolutions' empty past: one tensor per causal convolution."""
         widths = [self.mel_config.num_bands] + [self.config.width] * self.config.num_layers
-        return [torch.zeros(batch, width, _KERNEL - 1) for width in widths]
+        return [torch.zeros(batch, _KERNEL - 1, width) for width in widths]
 
     def spectrum(self, mel_BTF: Tensor, ahead_BTF: Tensor, state: list[Tensor] | None = None) -> Tensor:
         """Return complex spectra [B, T, K] of frames `mel_BTF`.
@@ -105,11 +152,10 @@ class CausalVocos(nn.Module):
             ahead_BTF: the frames A later, which the network reads.
             state: past of the convolutions, advanced in place; without it the past is zero.
         """
-        x_BDT = self.embed((ahead_BTF / 3).transpose(1, 2), state, 0)
-        x_BDT = self.norm_in(x_BDT.transpose(1, 2)).transpose(1, 2)
+        x_BTD = self.norm_in(self.embed(ahead_BTF / 3, state, 0))
         for index, block in enumerate(self.blocks):
-            x_BDT = block(x_BDT, state, index + 1)
-        delta, phase = self.out(self.norm_out(x_BDT.transpose(1, 2))).float().chunk(2, dim=-1)
+            x_BTD = block(x_BTD, state, index + 1)
+        delta, phase = self.out(self.norm_out(x_BTD)).float().chunk(2, dim=-1)
         base = (mel_BTF.float().exp() @ self.inverse_FK).clamp(min=1e-5).log()
         magnitude = (base + delta.clamp(-5, 5)).clamp(max=6.0).exp()
         return torch.polar(magnitude, phase)
@@ -160,32 +206,38 @@ class CausalVocosVocoder:
 
 
 class CausalVocosStream:
-    """One stream: the convolutions' past, the frames whose look-ahead is still missing, the overlap."""
+    """One stream: the convolutions' past, the frames whose look-ahead is still missing, the signal.
+
+    Frames go through the network by the step, whatever pieces they came in.
+    """
 
     def __init__(self, model: CausalVocos) -> None:
-        self._model, self._state = model, model.create_state()
-        mel = model.mel_config
-        overlap = mel.fft_size - mel.hop_length
+        self._model, self._state, mel = model, model.create_state(), model.mel_config
+        self._unread: Float32 = np.zeros((0, mel.num_bands), np.float32)
         self._waiting = torch.zeros(1, 0, mel.num_bands)
-        self._overlap, self._weight = torch.zeros(overlap), torch.zeros(overlap)
-        self._num_read, self._to_drop, self._to_emit = 0, mel.fft_size // 2, 0
+        self._num_read = 0
+        self._signal = OverlapAdd(mel)
 
     @torch.inference_mode()
     def push(self, mel: Float32) -> Float32:
-        self._to_emit += len(mel) * self._model.mel_config.hop_length
-        return self._trim(self._read(torch.from_numpy(np.ascontiguousarray(mel))[None]))
+        self._signal.expect(len(mel))
+        self._unread = np.concatenate([self._unread, np.asarray(mel, np.float32)])
+        out = [_NOTHING]
+        while len(self._unread) >= _STEP_FRAMES:
+            out.append(self._read(torch.from_numpy(self._unread[:_STEP_FRAMES])[None]))
+            self._unread = self._unread[_STEP_FRAMES:]
+        return np.concatenate(out)
 
     @torch.inference_mode()
     def finish(self) -> Float32:
-        samples = torch.zeros(0)
+        out = [self._read(torch.from_numpy(self._unread)[None])]
         if self._waiting.shape[1]:
-            samples = self._read(self._waiting[:, -1:].expand(-1, self._model.config.look_ahead_frames, -1))
-        tail = self._overlap / self._weight.clamp(min=1e-1)
-        return self._trim(torch.cat([samples, tail]))
+            out.append(self._read(self._waiting[:, -1:].expand(-1, self._model.config.look_ahead_frames, -1)))
+        return np.concatenate([*out, self._signal.finish()])
 
-    def _read(self, frames: Tensor) -> Tensor:
+    def _read(self, frames: Tensor) -> Float32:
         """Show the network new frames; return the samples of the frames that became complete."""
-        ahead = self._model.config.look_ahead_frames
+        ahead, size = self._model.config.look_ahead_frames, self._model.mel_config.fft_size
         early = min(max(0, ahead - self._num_read), frames.shape[1])
         self._num_read += frames.shape[1]
         if early:
@@ -193,27 +245,8 @@ class CausalVocosStream:
         self._waiting = torch.cat([self._waiting, frames], dim=1)
         count = frames.shape[1] - early
         if not count:
-            return torch.zeros(0)
+            return _NOTHING
         ready, self._waiting = self._waiting[:, :count], self._waiting[:, count:]
-        return self._add(self._model.spectrum(ready, frames[:, early:], self._state))
-
-    def _add(self, spectrum: Tensor) -> Tensor:
-        mel, window = self._model.mel_config, self._model.window
-        pieces = torch.fft.irfft(spectrum, mel.fft_size) * window
-        count = pieces.shape[1]
-        length = (count - 1) * mel.hop_length + mel.fft_size
-        signal = _fold(pieces, mel.hop_length, length)[0]
-        weight = _fold(window.square().expand(1, count, -1), mel.hop_length, length)[0]
-        signal[: len(self._overlap)] += self._overlap
-        weight[: len(self._weight)] += self._weight
-        settled = count * mel.hop_length
-        self._overlap, self._weight = signal[settled:], weight[settled:]
-        return signal[:settled] / weight[:settled].clamp(min=1e-1)
-
-    def _trim(self, samples: Tensor) -> Float32:
-        dropped = min(self._to_drop, len(samples))
-        self._to_drop -= dropped
-        samples = samples[dropped:][: self._to_emit]
-        self._to_emit -= len(samples)
-        out: Float32 = samples.numpy()
-        return out
+        spectra = self._model.spectrum(ready, frames[:, early:], self._state)[0]
+        pieces: Float32 = scipy.fft.irfft(spectra.numpy(), size, axis=-1)
+        return self._signal.add(pieces * hann_window(self._model.mel_config))

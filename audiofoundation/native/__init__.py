@@ -19,7 +19,7 @@ try:
 except ImportError:  # there was no compiler
     _kernels = None  # type: ignore[assignment]
 
-_INTERFACE = 5
+_INTERFACE = 6
 if _kernels is not None and getattr(_kernels, "INTERFACE", 0) != _INTERFACE:
     _kernels = None  # type: ignore[assignment]  # of another version of this package: install it again
 
@@ -207,6 +207,22 @@ class Kernels:
         """
         _require_float32(x, angles, cache)
         return _kernels.decode_block(length, *sizes, epsilon, x, angles, cache, *weights)
+
+    def convnext_block(
+        self, x: Float32, past: Float32, weights: tuple[Matrix, ...], hidden: int, epsilon: float
+    ) -> None:
+        """Take frames x [T, D] through a block of the causal vocoder, in place.
+
+        Args:
+            x: becomes the block's output.
+            past: the six frames before, [6, D]; becomes the last six.
+            weights: depthwise convolution [7, D] and bias, scale and offset of the norm, up [D, hidden] and bias,
+                down [hidden, D] and bias, layer scale [D].
+            hidden: width of the feed-forward layer.
+            epsilon: of the norm.
+        """
+        _require_float32(x, past)
+        _kernels.convnext_block(hidden, epsilon, x, past, *weights)
 
 
 def is_compiled() -> bool:

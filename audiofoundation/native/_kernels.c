@@ -1,5 +1,5 @@
-/* The inner loops of preprocessing, and the module that holds them, those of generation (decode.c, griffin_lim.c) and the reader of files
- * (libav.c). NumPy and torch do the same where this could not be compiled; tests hold them equal.
+/* The inner loops of preprocessing, and the module that holds them, those of generation (decode.c, griffin_lim.c) and
+ * the reader of files (libav.c). NumPy and torch do the same where this could not be compiled; tests hold them equal.
  *
  * Every function here takes buffers (float32 unless said otherwise) and checks their sizes before it touches them; those that
  * work for more than a microsecond let go of the interpreter's lock. Tables come from the caller; nothing is kept
@@ -9,8 +9,7 @@
 #include "native.h"
 #include <float.h>
 
-#define MOST_LANES 8
-#define INTERFACE 5 /* raised when a function's arguments change; native/__init__.py names the one it speaks */
+#define INTERFACE 6 /* raised when a function's arguments change; native/__init__.py names the one it speaks */
 #define TURNED_WIDTH(lanes, ratio) (((lanes) + (ratio) - 1 + (lanes) - 1) / (lanes) * (lanes))
 
 /* Bands of neighbouring bins: `count` of them from `first` on, their weights one band after the other. */
@@ -314,6 +313,7 @@ static PyMethodDef methods[] = {
     {"griffin_lim", griffin_lim, METH_VARARGS, NULL},
     {"project", project, METH_VARARGS, NULL},
     {"decode_block", decode_block, METH_VARARGS, NULL},
+    {"convnext_block", convnext_block, METH_VARARGS, NULL},
     {"libav_load", libav_load, METH_VARARGS, NULL},
     {"libav_warm_up", libav_warm_up, METH_VARARGS, NULL},
     {"libav_open", libav_open, METH_VARARGS, NULL},

@@ -1,4 +1,5 @@
-/* One position through the transformer: products with a single row, and a whole decoder block (models/layers.py).
+/* What a stream calls for each few frames: products with a single row, a decoder block for one position (models/layers.py),
+ * a block of the causal vocoder (models/vocoder.py).
  *
  * Matrices are float32 or finite float16, told apart by their size, [inputs, outputs] in order; everything else is
  * float32. Sizes are checked before anything is touched.
@@ -8,6 +9,7 @@
 
 #define LEAST_WIDTH 8 /* widths are multiples of it */
 #define MOST_WIDTH (1 << 20)
+#define PAST_FRAMES 6 /* that a convolution looks back on */
 
 struct matrix {
     const void *weights;
@@ -20,6 +22,13 @@ struct block {
     const float *attention_norm, *feed_forward_norm, *query_scale, *key_scale, *cosines, *sines;
     float *keys_values, epsilon;
     long width, num_heads, num_groups, head_width, capacity, length;
+};
+
+struct convnext {
+    struct matrix up, down;
+    const float *depthwise, *depthwise_bias, *norm_scale, *norm_offset, *up_bias, *down_bias, *scale;
+    float epsilon;
+    long width, num_frames;
 };
 
 /* What a step works in, of the sizes that `take_memory` gives. */
@@ -156,5 +165,54 @@ PyObject *decode_block(PyObject *module, PyObject *args)
     }
     for (int i = 0; i < NUM; i++)
         PyBuffer_Release(&given[i]);
+    return result;
+}
+
+/* Hidden width, epsilon; x [T, D] (becomes the block's output), past [6, D] (becomes x's last frames), the convolution's
+ * weights [7, D] and bias, the norm's scale and offset, up [D, hidden] and bias, down [hidden, D] and bias, scale. */
+PyObject *convnext_block(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer x, past, depthwise, vectors[6], up, down;
+    int hidden;
+    struct convnext block;
+    if (!PyArg_ParseTuple(args, "ifw*w*y*y*y*y*y*y*y*y*y*", &hidden, &block.epsilon, &x, &past, &depthwise, &vectors[0],
+                          &vectors[1], &vectors[2], &up, &vectors[3], &down, &vectors[4], &vectors[5]))
+        return NULL;
+    long width = past.len / (4 * PAST_FRAMES);
+    int fits = is_width(width) && is_width(hidden) && past.len == 4 * PAST_FRAMES * width && x.len > 0 && x.len % (4 * width) == 0;
+    fits = fits && is_matrix(&block.up, &up, width, hidden) && is_matrix(&block.down, &down, hidden, width) &&
+           depthwise.len == 4 * (PAST_FRAMES + 1) * width;
+    for (int i = 0; i < 6; i++)
+        fits = fits && vectors[i].len == 4 * (i == 3 ? hidden : width);
+    PyObject *result = NULL;
+    if (!fits)
+        refuse("the parts of the block do not fit each other, or a width is no multiple of 8");
+    else {
+        block.width = width;
+        block.num_frames = x.len / (4 * width);
+        block.depthwise = depthwise.buf;
+        block.depthwise_bias = vectors[0].buf;
+        block.norm_scale = vectors[1].buf;
+        block.norm_offset = vectors[2].buf;
+        block.up_bias = vectors[3].buf;
+        block.down_bias = vectors[4].buf;
+        block.scale = vectors[5].buf;
+        float *memory = malloc(4 * ((PAST_FRAMES + 2 * block.num_frames) * width + block.num_frames * hidden));
+        if (!memory)
+            PyErr_NoMemory();
+        else {
+            Py_BEGIN_ALLOW_THREADS
+            RUN(convnext_block, &block, x.buf, past.buf, memory);
+            Py_END_ALLOW_THREADS
+            free(memory);
+            result = Py_NewRef(Py_None);
+        }
+    }
+    Py_buffer *all[] = {&x, &past, &depthwise, &up, &down};
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+        PyBuffer_Release(all[i]);
+    for (int i = 0; i < 6; i++)
+        PyBuffer_Release(&vectors[i]);
     return result;
 }

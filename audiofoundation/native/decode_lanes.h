@@ -1,4 +1,4 @@
-/* A decoder's step for one width of vectors: decode.c includes this once for each. Widths of matrices and heads are
+/* Blocks of networks for one width of vectors: decode.c includes this once for each. Widths of matrices and heads are
  * multiples of 8.
  *
  * Expects LANES and NAME(x), which makes a name of this width's own.
@@ -23,34 +23,51 @@ INLINE floats NAME(widen)(const unsigned short *halves)
 #endif
 }
 
-/* out += x W. W lies input-major and is read in order, ROWS rows at a time: the product is bound by memory. */
+/* out += x W, for `count` rows x. W lies input-major and is read once and in order, ROWS rows at a time: for a single x the
+ * product is bound by memory. */
 #define ADD_PRODUCT(suffix, type, load)                                                                                     \
-    INLINE void NAME(add_product_##suffix)(float *out, const float *x, const type *weights, long rows, long columns)        \
+    INLINE void NAME(add_product_##suffix)(float *out, const float *x, long count, const type *weights, long rows, long columns)\
     {                                                                                                                       \
-        for (long row = 0; row < rows; row += ROWS, weights += ROWS * columns) {                                            \
-            floats given[ROWS];                                                                                             \
-            for (int i = 0; i < ROWS; i++)                                                                                  \
-                given[i] = x[row + i] - (floats){0};                                                                        \
+        for (long row = 0; row < rows; row += ROWS, weights += ROWS * columns)                                              \
             for (long column = 0; column < columns; column += LANES) {                                                      \
-                floats even = *(loose *)(out + column), odd = {0};                                                          \
-                for (int i = 0; i < ROWS; i += 2) {                                                                         \
-                    even += given[i] * load(weights + i * columns + column);                                                \
-                    odd += given[i + 1] * load(weights + (i + 1) * columns + column);                                       \
+                floats part[ROWS];                                                                                          \
+                for (int i = 0; i < ROWS; i++)                                                                              \
+                    part[i] = load(weights + i * columns + column);                                                         \
+                for (long n = 0; n < count; n++) {                                                                          \
+                    const float *given = x + n * rows + row;                                                                \
+                    loose *sum = (loose *)(out + n * columns + column);                                                     \
+                    floats even = *sum, odd = {0};                                                                          \
+                    for (int i = 0; i < ROWS; i += 2) {                                                                     \
+                        even += given[i] * part[i];                                                                         \
+                        odd += given[i + 1] * part[i + 1];                                                                  \
+                    }                                                                                                       \
+                    *sum = even + odd;                                                                                      \
                 }                                                                                                           \
-                *(loose *)(out + column) = even + odd;                                                                      \
             }                                                                                                               \
-        }                                                                                                                   \
     }
 #define AS_IT_IS(weights) (*(const loose *)(weights))
 ADD_PRODUCT(halves, unsigned short, NAME(widen))
 ADD_PRODUCT(floats, float, AS_IT_IS)
 
-static void NAME(add_product)(float *out, const float *x, const struct matrix *matrix)
+static void NAME(add_products)(float *out, const float *x, long count, const struct matrix *matrix)
 {
     if (matrix->is_half)
-        NAME(add_product_halves)(out, x, matrix->weights, matrix->rows, matrix->columns);
+        NAME(add_product_halves)(out, x, count, matrix->weights, matrix->rows, matrix->columns);
     else
-        NAME(add_product_floats)(out, x, matrix->weights, matrix->rows, matrix->columns);
+        NAME(add_product_floats)(out, x, count, matrix->weights, matrix->rows, matrix->columns);
+}
+
+static void NAME(add_product)(float *out, const float *x, const struct matrix *matrix)
+{
+    NAME(add_products)(out, x, 1, matrix);
+}
+
+INLINE float NAME(sum)(floats values)
+{
+    float sum = 0.0f;
+    for (int lane = 0; lane < LANES; lane++)
+        sum += values[lane];
+    return sum;
 }
 
 INLINE float NAME(dot)(const float *a, const float *b, long width)
@@ -58,10 +75,7 @@ INLINE float NAME(dot)(const float *a, const float *b, long width)
     floats sums = {0};
     for (long i = 0; i < width; i += LANES)
         sums += *(const loose *)(a + i) * *(const loose *)(b + i);
-    float sum = 0.0f;
-    for (int lane = 0; lane < LANES; lane++)
-        sum += sums[lane];
-    return sum;
+    return NAME(sum)(sums);
 }
 
 /* Root-mean-square normalisation. */
@@ -149,4 +163,49 @@ static void NAME(decode_block)(const struct block *block, float *x, struct memor
 {
     NAME(add_attention)(block, x, memory);
     NAME(add_feed_forward)(block, x, memory);
+}
+
+/* Normalisation to zero mean and unit variance, then scale and offset. */
+INLINE void NAME(normalize_layer)(float *x, const float *scale, const float *offset, long width, float epsilon)
+{
+    floats sums = {0}, squares = {0};
+    for (long i = 0; i < width; i += LANES)
+        sums += *(const loose *)(x + i);
+    float mean = NAME(sum)(sums) / (float)width;
+    for (long i = 0; i < width; i += LANES) {
+        floats apart = *(const loose *)(x + i) - mean;
+        squares += apart * apart;
+    }
+    float factor = 1.0f / sqrtf(NAME(sum)(squares) / (float)width + epsilon);
+    for (long i = 0; i < width; i++)
+        x[i] = (x[i] - mean) * factor * scale[i] + offset[i];
+}
+
+/* x += scale * MLP(norm(depthwise convolution of x and its past)); the past becomes the last frames. */
+static void NAME(convnext_block)(const struct convnext *block, float *x, float *past, float *memory)
+{
+    long width = block->width, hidden = block->up.columns, count = block->num_frames;
+    float *seen = memory, *normed = seen + (PAST_FRAMES + count) * width, *mixed = normed + count * width;
+    memcpy(seen, past, 4 * PAST_FRAMES * width);
+    memcpy(seen + PAST_FRAMES * width, x, 4 * count * width);
+    memcpy(past, seen + count * width, 4 * PAST_FRAMES * width);
+    for (long n = 0; n < count; n++) {
+        float *out = normed + n * width;
+        for (long i = 0; i < width; i += LANES) {
+            floats sum = *(const loose *)(block->depthwise_bias + i);
+            for (long tap = 0; tap <= PAST_FRAMES; tap++)
+                sum += *(const loose *)(seen + (n + tap) * width + i) * *(const loose *)(block->depthwise + tap * width + i);
+            *(loose *)(out + i) = sum;
+        }
+        NAME(normalize_layer)(out, block->norm_scale, block->norm_offset, width, block->epsilon);
+        memcpy(mixed + n * hidden, block->up_bias, 4 * hidden);
+    }
+    NAME(add_products)(mixed, normed, count, &block->up);
+    for (long i = 0; i < count * hidden; i++)
+        mixed[i] *= 0.5f + 0.5f * erff(mixed[i] * 0.70710678f);
+    for (long n = 0; n < count; n++)
+        memcpy(normed + n * width, block->down_bias, 4 * width);
+    NAME(add_products)(normed, mixed, count, &block->down);
+    for (long n = 0; n < count * width; n += LANES)
+        *(loose *)(x + n) += *(const loose *)(normed + n) * *(const loose *)(block->scale + n % width);
 }

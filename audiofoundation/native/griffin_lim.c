@@ -5,7 +5,6 @@
 
 #include "native.h"
 
-#define MOST_LANES 8
 #define TINY 1e-8f
 /* Rows of a turned signal: those of all frames and of the last one's rest, in whole vectors of the widest. */
 #define SIGNAL_WIDTH(frames, ratio) (((frames) + (ratio) - 1 + MOST_LANES - 1) / MOST_LANES * MOST_LANES)

@@ -25,6 +25,7 @@ extern int num_lanes; /* of a vector: 4, or 8 where there is AVX2 */
 /* Raise ValueError; always NULL. */
 PyObject *refuse(const char *what);
 
+#define MOST_LANES 8
 #define MAX_SIZE 4096
 
 /* Frames of `size` samples, `hop` apart, and the tables of their real transform. */
@@ -46,6 +47,7 @@ long mix_planes(float *out, const float *const *planes, long num_planes, long co
 PyObject *griffin_lim(PyObject *module, PyObject *args);
 PyObject *project(PyObject *module, PyObject *args);
 PyObject *decode_block(PyObject *module, PyObject *args);
+PyObject *convnext_block(PyObject *module, PyObject *args);
 PyObject *libav_load(PyObject *module, PyObject *args);
 PyObject *libav_warm_up(PyObject *module, PyObject *args);
 PyObject *libav_open(PyObject *module, PyObject *args);

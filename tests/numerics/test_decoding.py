@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -221,6 +221,72 @@ def test_weights_that_are_written_to_are_the_ones_used(is_half: bool, is_copied:
     model.load_state_dict(other.state_dict())
 
     torch.testing.assert_close(steps(model, patches), steps(other, patches), atol=2e-5, rtol=1e-4)
+
+
+def replace_weight(layer: Linear) -> None:
+    layer.weight = torch.nn.Parameter(layer.weight * 2)
+
+
+def replace_bias(layer: Linear) -> None:
+    layer.bias = torch.nn.Parameter(layer.bias * 2)
+
+
+def assign(layer: Linear) -> None:
+    layer.load_state_dict({key: value * 2 for key, value in layer.state_dict().items()}, assign=True)
+
+
+def write_bias(layer: Linear) -> None:
+    layer.bias.mul_(2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", [replace_weight, replace_bias, assign, write_bias])
+def test_parameters_that_are_replaced_are_the_ones_used(change: Callable[[Linear], None]) -> None:
+    layer, x = Linear(64, 64), torch.randn(64)
+    pack_for_decoding(layer)
+    doubled = {key: value * 2 for key, value in layer.state_dict().items()}
+    torch.testing.assert_close(torch.func.functional_call(layer, doubled, x), 2 * layer(x))
+
+    change(layer)
+
+    torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
+
+
+@torch.no_grad()
+def test_a_block_whose_parameters_are_replaced_uses_those() -> None:
+    model, other = create_model(SMALL, is_half=True), create_model(SMALL, is_half=True)
+    for parameter in other.parameters():
+        parameter.mul_(1.5)
+    patches = torch.randn(1, 6, 4, 100)
+    pack_for_decoding(model)
+    model.load_state_dict(other.state_dict(), assign=True)
+
+    torch.testing.assert_close(steps(model, patches), steps(other, patches), atol=2e-5, rtol=1e-4)
+
+
+def test_packing_while_in_inference_mode() -> None:
+    """A model made before it is packed, one made within it is left to torch."""
+    model, patches = create_model(SMALL, is_half=True), torch.randn(1, 10, 4, 100)
+    expected = steps(model, patches)
+    with torch.inference_mode():
+        made_within = create_model(SMALL, is_half=False)
+        pack_for_decoding(model)
+        pack_for_decoding(made_within)
+
+    assert all(block.packed is not None for block in model.blocks)
+    assert [block.packed for block in made_within.blocks] == [None] * SMALL.num_layers
+    torch.testing.assert_close(steps(model, patches), expected, atol=2e-5, rtol=1e-4)
+    assert torch.isfinite(steps(made_within, patches)).all()
+
+
+@pytest.mark.parametrize("kind", ["half", "double"])
+def test_blocks_of_mixed_types_are_left_to_torch(kind: str) -> None:
+    model = create_model(SMALL, is_half=True)
+    getattr(model.get_submodule("blocks.0.attention_norm"), kind)()
+    pack_for_decoding(model)
+
+    assert [block.packed is None for block in model.blocks] == [True, False, False]
+    assert torch.isfinite(steps(model, torch.randn(1, 10, 4, 100))).all()
 
 
 @torch.no_grad()
