@@ -24,7 +24,7 @@ Complex64 = NDArray[np.complex64]
 
 _MOMENTUM = np.float32(0.99)
 _TINY = np.float32(1e-8)
-_LOUDEST = np.float32(30)  # no sound; the square of what comes from it is still finite
+_LOUDEST = np.float32(30)  # log-mel far above any sound; squares of its magnitudes still fit float32
 _NOTHING: Float32 = np.zeros(0, np.float32)
 _PHASORS: Complex64 = np.exp(2j * np.pi * np.arange(1024) / 1024).astype(np.complex64)
 
@@ -84,7 +84,7 @@ class _Iterations:
         self._size, self._hop, self._window = size, hop, hann_window(config)
         self._before: Float32 = np.zeros((num_frames + size // hop - 1, hop), np.float32)
         self._before.reshape(-1)[: len(before)] = before
-        total = window_sum(config, num_frames).copy()
+        total = window_sum(config, num_frames)
         total[: len(weight)] += weight
         self._gain = reciprocal(total, smallest_weight).reshape(self._before.shape)
         self._rows = np.empty_like(self._before)

@@ -9,30 +9,36 @@ import numpy as np
 
 from audiofoundation.features.mel import Float32, MelConfig, hann_window
 
-_PRIMED_WEIGHT = np.float32(30)  # beside a window sum of at most 1.5
+_PRIMED_WEIGHT = np.float32(30)  # beside a window sum of about one
+_FEW_FRAMES = 64
 
 
 def add_pieces(pieces: Float32, rows: Float32) -> None:
-    """Add pieces [T, W], one hop apart, onto the rows [T + W / hop - 1, hop] of a signal."""
+    """Add pieces [T, W], one hop apart, onto the rows [T + ceil(W / hop) - 1, hop] of a signal."""
     num_frames, hop = len(pieces), rows.shape[1]
-    for part in range(pieces.shape[1] // hop):
-        rows[part : part + num_frames] += pieces[:, part * hop : (part + 1) * hop]
+    for part, start in enumerate(range(0, pieces.shape[1], hop)):
+        piece = pieces[:, start : start + hop]
+        rows[part : part + num_frames, : piece.shape[1]] += piece
 
 
 def overlap_add(pieces: Float32, config: MelConfig) -> Float32:
     """Return the signal [(T - 1) * hop + W] of pieces [T, W]."""
-    hop = config.hop_length
-    rows: Float32 = np.zeros((len(pieces) + config.fft_size // hop - 1, hop), np.float32)
+    hop, size = config.hop_length, config.fft_size
+    rows: Float32 = np.zeros((len(pieces) + -(-size // hop) - 1, hop), np.float32)
     add_pieces(pieces, rows)
-    return rows.reshape(-1)
+    return rows.reshape(-1)[: (len(pieces) - 1) * hop + size]
 
 
-@lru_cache(maxsize=64)
 def window_sum(config: MelConfig, num_frames: int) -> Float32:
-    """Return the sum of the squared windows of T frames, [(T - 1) * hop + W]. Not to be written to."""
-    total = overlap_add(np.broadcast_to(hann_window(config) ** 2, (num_frames, config.fft_size)), config)
-    total.flags.writeable = False
-    return total
+    """Return the sum of the squared windows of T frames, [(T - 1) * hop + W]."""
+    return _sum_of_few(config, num_frames).copy() if num_frames < _FEW_FRAMES else _sum(config, num_frames)
+
+
+def _sum(config: MelConfig, num_frames: int) -> Float32:
+    return overlap_add(np.broadcast_to(hann_window(config) ** 2, (num_frames, config.fft_size)), config)
+
+
+_sum_of_few = lru_cache(maxsize=2 * _FEW_FRAMES)(_sum)
 
 
 def reciprocal(weight: Float32, smallest: float) -> Float32:
@@ -69,7 +75,7 @@ class OverlapAdd:
 
     def add(self, pieces: Float32) -> Float32:
         """Add pieces [T, W] under their windows, return the samples that they settle."""
-        signal, weight = overlap_add(pieces, self._config), window_sum(self._config, len(pieces)).copy()
+        signal, weight = overlap_add(pieces, self._config), window_sum(self._config, len(pieces))
         signal[: len(self.overlap)] += self.overlap
         weight[: len(self.weight)] += self.weight
         settled = len(pieces) * self._config.hop_length

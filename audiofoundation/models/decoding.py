@@ -36,9 +36,16 @@ def to_matrix(weight: Tensor) -> Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The parameters that something was packed from, where each lay and how often it had been written to."""
+    """The parameters that something was packed from, where each lay and how often it had been written to.
+
+    Attributes:
+        parameters: the objects.
+        values: what they held; as long as that is kept nothing else comes to lie there.
+        states: address and version of each.
+    """
 
     parameters: tuple[Tensor | None, ...]
+    values: tuple[Tensor | None, ...]
     states: list[tuple[int, int] | None]
 
     @classmethod
@@ -46,10 +53,11 @@ class Source:
         """Return None where compiled loops cannot read them: they are of another type or device, or keep no count."""
         if not all(it is None or _is_plain(it) for it in parameters):
             return None
-        return cls(parameters, [_state(it) for it in parameters])
+        values = tuple(None if it is None else it.detach() for it in parameters)
+        return cls(parameters, values, [_state(it) for it in parameters])
 
     def is_still(self, *parameters: Tensor | None) -> bool:
-        """Whether these are the parameters, as they were. What writes through `.data` or NumPy is not seen."""
+        """Whether these are the parameters, as they were. What writes in place through `.data` or NumPy is not seen."""
         pairs = zip(parameters, self.parameters, strict=True)
         return all(a is b for a, b in pairs) and [_state(it) for it in parameters] == self.states
 

@@ -37,13 +37,17 @@ class Linear(nn.Linear, Packable):
     packed: PackedLinear | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        packed = self.packed
-        if packed is not None and is_step(x, self.in_features) and packed.source.is_still(self.weight, self.bias):
+        if self.packed is not None and is_step(x, self.in_features) and (packed := self.still_packed()):
             return packed(x)
         if x.numel() != self.in_features:
             return functional.linear(x, self.weight, self.bias)
         row = functional.linear(x.reshape(1, -1), self.weight, self.bias)
         return row.reshape(*x.shape[:-1], -1)
+
+    def still_packed(self) -> PackedLinear | None:
+        """Return what was packed, or None where the layer has been written to since."""
+        is_still = self.packed is not None and self.packed.source.is_still(self.weight, self.bias)
+        return self.packed if is_still else None
 
     def pack(self) -> None:
         self.packed = None
@@ -228,7 +232,7 @@ class DecoderBlock(Packable):
         self.packed = None
         attention, feed_forward, source = self.attention, self.feed_forward, Source.of(*self._weights())
         linears = attention.query_key_value, attention.out, feed_forward.gate_up, feed_forward.down
-        packed = [found for it in linears if (found := it.packed) is not None and not found.bias.size]
+        packed = [found for it in linears if (found := it.still_packed()) is not None and not found.bias.size]
         if source is None or len(packed) < len(linears) or not Kernels.has_product(attention.head_width):
             return
         mixed, out, gate_up, down = packed

@@ -54,11 +54,12 @@ class CausalConv(nn.Module):
         self.conv = nn.Conv1d(in_width, out_width, _KERNEL, groups=groups)
 
     def forward(self, x_BTC: Tensor, state: list[Tensor] | None, slot: int) -> Tensor:
+        is_few = x_BTC.shape[1] < _FEW_FRAMES
         past = x_BTC.new_zeros(len(x_BTC), _KERNEL - 1, x_BTC.shape[2]) if state is None else state[slot]
         x_BTC = torch.cat([past, x_BTC], dim=1)
         if state is not None:
             state[slot] = x_BTC[:, -(_KERNEL - 1) :]
-        if x_BTC.shape[1] < _FEW_FRAMES and self.conv.bias is not None:
+        if is_few and self.conv.bias is not None:
             return self._convolve_few(x_BTC, self.conv.bias)
         return self.conv(x_BTC.transpose(1, 2)).transpose(1, 2)
 
@@ -83,14 +84,14 @@ class ConvNeXtBlock(Packable):
         self.scale = nn.Parameter(torch.full((width,), scale))
 
     def forward(self, x_BTD: Tensor, state: list[Tensor] | None, slot: int) -> Tensor:
-        if self.packed is not None and state is not None and self._is_packed_step(self.packed, x_BTD):
+        if self.packed is not None and state is not None and self._is_packed_step(self.packed, x_BTD, state[slot]):
             x_BTD, state[slot] = self.packed(x_BTD, state[slot])
             return x_BTD
         hidden_BTD = self.norm(self.depthwise(x_BTD, state, slot))
         return x_BTD + self.scale * self.down(functional.gelu(self.up(hidden_BTD)))
 
-    def _is_packed_step(self, packed: PackedConvNeXt, x_BTD: Tensor) -> bool:
-        is_few = len(x_BTD) == 1 and 0 < x_BTD.shape[1] < _FEW_FRAMES
+    def _is_packed_step(self, packed: PackedConvNeXt, x_BTD: Tensor, past_B6D: Tensor) -> bool:
+        is_few = len(x_BTD) == len(past_B6D) == 1 and 0 < x_BTD.shape[1] < _FEW_FRAMES
         is_plain = is_few and not self.training and is_plain_input(x_BTD)
         return is_plain and packed.source.is_still(*self._weights())
 
@@ -102,12 +103,14 @@ class ConvNeXtBlock(Packable):
 
     def pack(self) -> None:
         self.packed = None
-        up, down, conv, source = self.up.packed, self.down.packed, self.depthwise.conv, Source.of(*self._weights())
-        if source is None or up is None or down is None or conv.bias is None:
+        weights = [it for it in self._weights() if it is not None]
+        source = Source.of(*self._weights())
+        up, down = self.up.still_packed(), self.down.still_packed()
+        if source is None or up is None or down is None or len(weights) < len(self._weights()):
             return
-        taps: Float32 = conv.weight.detach()[:, 0].t().contiguous().numpy()
-        vectors = conv.bias, self.norm.weight, self.norm.bias, self.scale
-        bias, norm_scale, norm_offset, scale = (it.detach().numpy() for it in vectors)
+        taps: Float32 = weights[0].detach()[:, 0].t().contiguous().numpy()
+        bias, norm_scale, norm_offset = (it.detach().numpy() for it in weights[1:4])
+        scale = self.scale.detach().numpy()
         self.packed = PackedConvNeXt(
             up.native,
             (taps, bias, norm_scale, norm_offset, up.matrix, up.bias, down.matrix, down.bias, scale),

@@ -2,7 +2,7 @@
 (ADR 0010).
 
 Callers ask `kernels()` and do the same in NumPy or torch where it is None. Both give the same values within float32's
-rounding; `test_native.py`, `test_griffin_lim.py` and `test_decoding.py` in `tests/numerics` say so for every vector
+rounding; `test_native.py`, `test_griffin_lim.py` and `test_decoding*.py` in `tests/numerics` say so for every vector
 width that the machine has.
 """
 

@@ -181,6 +181,22 @@ INLINE void NAME(normalize_layer)(float *x, const float *scale, const float *off
         x[i] = (x[i] - mean) * factor * scale[i] + offset[i];
 }
 
+/* x (1 + erf(x / sqrt(2))) / 2, to within 4e-7 |x| (Abramowitz and Stegun 1964, 7.1.28). */
+INLINE floats NAME(gelu)(floats x)
+{
+    floats a = (floats)((bits)x & 0x7fffffff) * 0.70710678f;
+    floats p = 0.0001520143f + a * (0.0002765672f + a * 0.0000430638f);
+    p = 1.0f + a * (0.0705230784f + a * (0.0422820123f + a * (0.0092705272f + a * p)));
+    p *= p;
+    p *= p;
+    p *= p;
+    p *= p;
+    floats tail = 0.5f / p;
+    masks is_positive = x > (floats){0};
+    floats share = (floats)(((masks)(1.0f - tail) & is_positive) | ((masks)tail & ~is_positive));
+    return x * share;
+}
+
 /* x += scale * MLP(norm(depthwise convolution of x and its past)); the past becomes the last frames. */
 static void NAME(convnext_block)(const struct convnext *block, float *x, float *past, float *memory)
 {
@@ -201,8 +217,8 @@ static void NAME(convnext_block)(const struct convnext *block, float *x, float *
         memcpy(mixed + n * hidden, block->up_bias, 4 * hidden);
     }
     NAME(add_products)(mixed, normed, count, &block->up);
-    for (long i = 0; i < count * hidden; i++)
-        mixed[i] *= 0.5f + 0.5f * erff(mixed[i] * 0.70710678f);
+    for (long i = 0; i < count * hidden; i += LANES)
+        *(loose *)(mixed + i) = NAME(gelu)(*(const loose *)(mixed + i));
     for (long n = 0; n < count; n++)
         memcpy(normed + n * width, block->down_bias, 4 * width);
     NAME(add_products)(normed, mixed, count, &block->down);

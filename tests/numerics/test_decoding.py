@@ -253,6 +253,16 @@ def test_parameters_that_are_replaced_are_the_ones_used(change: Callable[[Linear
 
 
 @torch.no_grad()
+def test_types_there_and_back_leave_nothing_behind() -> None:
+    """The address of what was packed must not come to hold something else."""
+    for _ in range(20):
+        layer, x = Linear(64, 64, bias=False).half().float(), torch.randn(64)
+        pack_for_decoding(layer)
+        layer.bfloat16().float()
+        torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, layer.weight))
+
+
+@torch.no_grad()
 def test_a_block_whose_parameters_are_replaced_uses_those() -> None:
     model, other = create_model(SMALL, is_half=True), create_model(SMALL, is_half=True)
     for parameter in other.parameters():

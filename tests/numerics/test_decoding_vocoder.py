@@ -8,8 +8,14 @@ import torch
 from torch import Tensor
 
 from audiofoundation.models.decoding import PackedConvNeXt
-from audiofoundation.models.layers import pack_for_decoding
-from audiofoundation.models.vocoder import CausalVocos, CausalVocosConfig, CausalVocosVocoder
+from audiofoundation.models.layers import Linear, pack_for_decoding
+from audiofoundation.models.vocoder import (
+    CausalConv,
+    CausalVocos,
+    CausalVocosConfig,
+    CausalVocosVocoder,
+    ConvNeXtBlock,
+)
 from audiofoundation.native import OFF, Float32, Kernels, _kernels, kernels
 
 WIDTHS = (8, 4)
@@ -68,15 +74,20 @@ def test_the_vocoder_in_a_stream_is_the_whole(is_half: bool) -> None:
 
 @torch.no_grad()
 @pytest.mark.usefixtures("lanes")
+@pytest.mark.parametrize("is_half", [True, False])
 @pytest.mark.parametrize("level", [1e-4, 1, 1e4])
-@pytest.mark.parametrize("num_frames", [1, 5, 8])
-def test_a_vocoder_block_is_that_of_torch_at_any_level(num_frames: int, level: float) -> None:
-    block = create_vocoder(is_half=True).get_submodule("blocks.1")
+@pytest.mark.parametrize("num_frames", [1, 5, 8, 31])
+def test_a_vocoder_block_is_that_of_torch_at_any_level(
+    num_frames: int, level: float, is_half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = create_vocoder(is_half=is_half).get_submodule("blocks.1")
     x, past = torch.randn(1, num_frames, 32) * level, torch.randn(1, 6, 32) * level
     given, states = x.clone(), ([past.clone()], [past.clone()])
     expected = block(x, states[0], 0)
     pack_for_decoding(block)
-    found = block(x, states[1], 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(CausalConv, "forward", None)  # what torch would call
+        found = block(x, states[1], 0)
 
     torch.testing.assert_close(x, given, atol=0, rtol=0)
     torch.testing.assert_close(found, expected, atol=2e-5 * max(1, level), rtol=1e-4)
@@ -85,9 +96,15 @@ def test_a_vocoder_block_is_that_of_torch_at_any_level(num_frames: int, level: f
 
 @torch.no_grad()
 def test_what_the_compiled_vocoder_does_not_know_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    odd, model, other = (create_vocoder(is_half=True, width=width) for width in (36, 32, 32))
+    odd, model = (create_vocoder(is_half=True, width=width) for width in (36, 32))
     pack_for_decoding(odd)
     assert [block.packed for block in odd.blocks] == [None] * 3
+    odd = create_vocoder(is_half=True)
+    odd.get_submodule("blocks.0").up = Linear(32, 64, bias=False)
+    odd.get_submodule("blocks.1").norm = torch.nn.LayerNorm(32, bias=False)
+    pack_for_decoding(odd)
+    assert [block.packed is None for block in odd.blocks] == [True, True, False]
+    assert np.isfinite(streamed(odd, np.zeros((9, 100), np.float32), 9)).all()
     pack_for_decoding(model)
 
     def spectra(of: CausalVocos, batch: int, num_frames: int) -> Tensor:
@@ -96,19 +113,59 @@ def test_what_the_compiled_vocoder_does_not_know_is_left_to_torch(monkeypatch: p
 
     with monkeypatch.context() as patch:
         patch.setattr(Kernels, "convnext_block", None)
-        for batch, num_frames in ((2, 8), (1, 40)):
+        for batch, num_frames in ((2, 8), (1, 32)):
             spectra(model, batch, num_frames)
-        with pytest.raises(TypeError):
-            spectra(model, 1, 8)
+        for num_frames in (1, 31):
+            with pytest.raises(TypeError):
+                spectra(model, 1, num_frames)
         with torch.autocast("cpu", torch.bfloat16):
             spectra(model, 1, 8)
         model.train()
         spectra(model, 1, 8)
-    model.eval()
-    for parameter in other.parameters():
-        parameter.mul_(1.5)
-    model.load_state_dict(other.state_dict())
-    torch.testing.assert_close(spectra(model, 1, 8), spectra(other, 1, 8))
+
+
+NAMES = [name for name, _ in ConvNeXtBlock(32, 64, 1.0).named_parameters()]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("is_replaced", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_each_parameter_that_is_written_to_is_the_one_used(name: str, is_replaced: bool) -> None:
+    block, plain = (create_vocoder(is_half=True).get_submodule("blocks.1") for _ in range(2))
+    pack_for_decoding(block)
+    for it in (block, plain):
+        owner, _, leaf = name.rpartition(".")
+        part = it.get_submodule(owner)
+        if is_replaced:
+            setattr(part, leaf, torch.nn.Parameter(getattr(part, leaf) * 1.5))
+        else:
+            getattr(part, leaf).mul_(1.5)
+    x, past = torch.randn(1, 8, 32), torch.randn(1, 6, 32)
+    torch.testing.assert_close(block(x, [past], 0), plain(x, [past], 0))
+    assert isinstance(block, ConvNeXtBlock)
+    block.pack()  # its layers are not packed again: a block must not be made of what they were
+    torch.testing.assert_close(block(x, [past], 0), plain(x, [past], 0), atol=1e-5, rtol=1e-4)
+
+
+def test_convolutions_of_few_frames_are_those_of_many() -> None:
+    torch.manual_seed(0)
+    for conv in (CausalConv(32, 32, groups=32), CausalConv(24, 32)):
+        x = torch.randn(3, 60, conv.conv.in_channels)
+        whole = conv(x, None, 0)
+        few = conv(x[:, :20], None, 0)
+        torch.testing.assert_close(few, whole[:, :20], atol=1e-6, rtol=1e-5)
+        gradients = [torch.autograd.grad(it[:, :20].square().sum(), list(conv.parameters())) for it in (whole, few)]
+        torch.testing.assert_close(gradients[0], gradients[1], atol=1e-4, rtol=1e-4)
+
+
+def test_a_hop_that_does_not_divide_the_window_streams() -> None:
+    torch.manual_seed(0)
+    model = CausalVocos(CausalVocosConfig(preset="whisper16", width=32, hidden=64, num_layers=2)).eval()
+    mel = np.random.default_rng(0).standard_normal((29, model.mel_config.num_bands)).astype(np.float32)
+    with torch.inference_mode():
+        whole = model(torch.from_numpy(mel)[None])[0].numpy()
+
+    np.testing.assert_allclose(streamed(model, mel, 5), whole, atol=1e-5 * np.abs(whole).max())
 
 
 @pytest.mark.parametrize("index", range(11))

@@ -141,8 +141,9 @@ def test_compiled_iterations_are_those_of_numpy(
 
     np.testing.assert_array_equal((frames, previous), given)
     np.testing.assert_allclose(found[1], expected[1], atol=1e-4 * level)
-    # A phase is as exact as the sum that it comes from is large.
-    assert np.quantile(np.abs(found[0] - expected[0]), 0.99) < 1e-4 * level
+    # A phase is as exact as the sum that it comes from is large; of few bins one may come from next to nothing.
+    share = 0.999 if fft_size >= 512 else 0.99
+    assert np.quantile(np.abs(found[0] - expected[0]), share) < 1e-4 * level
     assert not np.array_equal(found[0], expected[0])  # it was computed in another way
 
 
