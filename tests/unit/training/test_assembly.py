@@ -101,13 +101,13 @@ def test_fine_tuning_from_another_kind_of_model_is_refused(corpus: Corpus, tmp_p
 
 def test_a_real_loss_falls_on_real_recordings(corpus: Corpus) -> None:
     """On recordings held out too, where each window is scored before and after without the noise of a batch."""
-    recipe = resolve_recipe("tiny", {**TINY, "batch": 8, "precision": "fp32"}, num_steps=60)
+    recipe = resolve_recipe("tiny", {**TINY, "batch": 8, "precision": "fp32"}, num_steps=240)
     objective, losses = create_objective(recipe, corpus), list[float]()
     untrained = objective.evaluate(objective.model)
     state = create_state(objective, recipe.trainer)
     fit(state, recipe.trainer, save=lambda _: None, report=lambda p: losses.append(p.losses["model/total"]))
     trained = objective.evaluate(objective.model)
-    assert sum(losses[-10:]) < 0.85 * sum(losses[:10])
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
     assert trained["energy_score"] < 0.8 * untrained["energy_score"]
     assert trained["energy_score"] < 0.8 * trained["repeat_last"]
 
