@@ -25,12 +25,12 @@ class SamplingOptions:
 
     Attributes:
         temperature: variance of the noise; 1 as trained, less is calmer.
-        headroom_db: how far above the prompt's loudest a band may rise; drift and runaways end there.
+        headroom_db: how far above (negative: below) the prompt's loudest a band may rise; drift and runaways end there.
         history_level: noise level told to the model for what it made itself (0 … 7).
     """
 
     temperature: float = 0.85
-    headroom_db: float = 3.0
+    headroom_db: float = -2.0
     history_level: int = 3
 
 
