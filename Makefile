@@ -23,7 +23,7 @@ setup: $(STAMP) ## make .venv with everything in it; quick when nothing changed
 # One resolution for all extras: torch and torchaudio are pinned to the same version and must move together.
 $(STAMP): pyproject.toml $(wildcard audiofoundation/native/*.[ch])
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or 3.12 is needed" >&2; exit 1; }
-	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@[ -x $(BIN)/python ] || { echo "installing into $(VENV): some minutes the first time" >&2; $(PYTHON) -m venv $(VENV); }
 	@rm -f audiofoundation/native/*.so
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || echo "no uv: pip takes longer" >&2
 	@if [ -x $(BIN)/uv ] && UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[all,dev]'; \

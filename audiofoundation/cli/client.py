@@ -54,9 +54,11 @@ def find_endpoint(url: str | None, data_dir: Path | None) -> Endpoint:
     """Return the platform named by `url` and AF_API_KEY, else the one that runs on the data directory.
 
     Raises:
-        CommandError: none runs there, or no key is known for it.
+        CommandError: none runs there, no key is known for it, or `url` is no address.
     """
     if url:
+        if "://" not in url:
+            raise CommandError(f"{url} is not an address that can be called; did you mean http://{url}?")
         if not (api_key := os.environ.get("AF_API_KEY", "").strip()):
             raise CommandError(f"set AF_API_KEY to a key of the platform at {url}")
         return Endpoint(url.rstrip("/"), api_key)

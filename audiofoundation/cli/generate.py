@@ -7,9 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audiofoundation.cli.output import CommandError, JsonOption, JsonValue, note, print_json, print_line, print_table
+from audiofoundation.cli.output import (
+    CommandError,
+    JsonOption,
+    JsonValue,
+    PlainProgress,
+    create_progress,
+    note,
+    print_json,
+    print_line,
+    print_table,
+)
 
 if TYPE_CHECKING:  # torch and the audio libraries load only when a command runs
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -59,7 +71,7 @@ def continue_(
         include_prompt=include_prompt,
     )
     continuation = Continuation(request, loaded, max_generated_s=_MAX_GENERATED_S)
-    samples = collect(continuation.blocks())
+    samples = collect(_shown(continuation.blocks(), duration, continuation.sample_rate_hz))
     _write(output, fmt, samples, continuation.sample_rate_hz)
     duration_s = samples.size / continuation.sample_rate_hz
     if as_json:
@@ -76,6 +88,19 @@ def continue_(
         )
     else:
         print_line(f"{output}: {duration_s:.2f} s by {continuation.model_version}")
+
+
+def _shown(blocks: "Iterator[NDArray[np.float32]]", duration_s: float, rate_hz: int) -> "Iterator[NDArray[np.float32]]":
+    """Yield the blocks and say how far they are."""
+    num_samples, whole_s, plain = 0, round(duration_s), PlainProgress()
+    with create_progress() as progress:
+        task = progress.add_task("generating, seconds", total=whole_s)
+        for block in blocks:
+            yield block
+            num_samples += block.size
+            done_s = min(num_samples // rate_hz, whole_s)  # a prompt that is included counts, too
+            progress.update(task, completed=done_s)
+            plain.say(f"generated {done_s} of {whole_s} s")
 
 
 def classify(source: _In, model: _Model = None, as_json: JsonOption = False) -> None:

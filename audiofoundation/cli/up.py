@@ -33,7 +33,11 @@ def register(app: typer.Typer) -> None:
 def up(
     data_dir: Annotated[
         Path | None,
-        typer.Option(envvar="AF_DATA_DIR", help="Where everything is kept; the user's data directory by default."),
+        typer.Option(
+            envvar="AF_DATA_DIR",
+            file_okay=False,
+            help="Where everything is kept; the user's data directory by default.",
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="HTTP port; 0 picks a free one.")] = 8000,

@@ -6,6 +6,7 @@ A recipe plus a data set's manifest decides a run: the same two always give the 
 import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -201,8 +202,10 @@ def _init_of(overrides: Mapping[str, OverrideValue]) -> str | None:
 def _unknown(key: str, recipe: str, owners: Mapping[str, object]) -> InvalidRequest:
     if key in ("steps", _STEPS_KEY):
         return InvalidRequest("the number of steps has a field of its own (--steps)", param="steps")
-    known = ", ".join(sorted({*owners, "init"} - {_STEPS_KEY}))
-    return InvalidRequest(f"recipe {recipe} has no setting {key!r}; it has: {known}", param="overrides")
+    known = sorted({*owners, "init"} - {_STEPS_KEY})
+    meant = [f"did you mean {name}? " for name in get_close_matches(key, known, n=1)]
+    words = f"recipe {recipe} has no setting {key!r}; {''.join(meant)}it has: {', '.join(known)}"
+    return InvalidRequest(words, param="overrides")
 
 
 def _read(field: Field[object], value: OverrideValue, owner: type) -> object:

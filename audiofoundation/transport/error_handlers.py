@@ -76,6 +76,9 @@ async def _on_validation(connection: Request, error: Exception) -> JSONResponse:
         param, where, words = None, "", _NO_FORM
     elif first["type"] == "extra_forbidden":
         words = "there is no such field; /docs says which there are"
+    elif first["type"] == "json_invalid":
+        why = str(first.get("ctx", {}).get("error", "")).lower()
+        param, where, words = None, "", f"the body is not JSON: {why}, at character {first['loc'][-1]}"
     elif "UploadFile" in words:
         words = "text came where a file is wanted; with curl an @ makes it one: -F file=@PATH"
     ours = InvalidRequest(f"{where}{words}", param=param)

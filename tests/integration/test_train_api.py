@@ -74,6 +74,13 @@ def finish(settings: Settings, run: str) -> None:
     engine.dispose()
 
 
+def test_a_body_that_is_no_json_is_refused_with_the_place_where_it_breaks(client: TestClient) -> None:
+    answer = client.post("/v1/runs", content=b'{"recipe": tiny}', headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"] == "the body is not JSON: expecting value, at character 11"
+
+
 def test_a_run_is_started_and_its_hint_reaches_the_queue(client: TestClient, settings: Settings) -> None:
     run = start(client, overrides={"batch": 4, "learning_rate": "5e-4"})
     assert (run["state"], run["step"], run["num_steps"], run["model"]) == ("queued", 0, 10, None)

@@ -92,8 +92,14 @@ def test_an_address_without_a_key_is_refused_at_once() -> None:
 @pytest.mark.usefixtures("_key")
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://[::1"])
 def test_what_is_no_address_is_refused_at_once(url: str) -> None:
-    with PlatformClient(url) as client, pytest.raises(CommandError, match="not an address"):
+    with pytest.raises(CommandError, match="not an address"), PlatformClient(url) as client:
         client.get("/v1/x")
+
+
+@pytest.mark.usefixtures("_key")
+def test_an_address_without_its_scheme_is_answered_with_the_whole_one() -> None:
+    with pytest.raises(CommandError, match=r"did you mean http://localhost:8000\?"):
+        PlatformClient("localhost:8000")
 
 
 @pytest.mark.usefixtures("_no_key")

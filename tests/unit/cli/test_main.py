@@ -53,7 +53,14 @@ def test_the_version_is_the_packages() -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [["no-such-command"], ["up", "--port", "70000"], ["up", "--workers", "0"], ["up", "-x"]]
+    "args",
+    [
+        ["no-such-command"],
+        ["up", "--port", "70000"],
+        ["up", "--workers", "0"],
+        ["up", "-x"],
+        ["up", "--data-dir", __file__],
+    ],
 )
 def test_wrong_usage_exits_2(args: list[str]) -> None:
     done = audiofoundation(*args)

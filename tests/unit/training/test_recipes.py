@@ -26,7 +26,8 @@ def test_lists_of_pairs_and_words_are_read_from_text() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"learning_rat": "1"}, "it has: augment_gain_db.* batch"),
+        ({"learning_rat": "1"}, "did you mean learning_rate\\? it has: augment_gain_db.* batch"),
+        ({"zzz": "1"}, "'zzz'; it has: augment_gain_db.* batch"),
         ({"learning_rate": "fast"}, "learning_rate='fast'"),
         ({"batch": "0"}, "at least 1"),
         ({"batch": "-1"}, "negative"),
