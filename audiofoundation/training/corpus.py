@@ -6,6 +6,7 @@ Shape letters: N samples, T frames, F bands, B batch.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -43,6 +44,9 @@ class Recording:
     start_frame: int
     num_frames: int
 
+
+_STATISTICS_STEP = 7
+_QUIETEST = math.log(1e-5)
 
 Window = tuple[Recording, int]
 """A recording and the corpus frame where a window of it starts."""
@@ -128,10 +132,18 @@ class Corpus:
         return np.stack([self.wave_excerpt(*place, num_frames) for place in places])
 
     def statistics(self) -> tuple[Float32, Float32]:
-        """Return mean and standard deviation per band, float32 [F], of the clamped log-mel."""
-        parts = [self.mel_excerpt(r, r.start_frame, r.num_frames)[::7] for r in self.recordings]
-        frames = np.maximum(np.concatenate(parts), np.float32(np.log(1e-5)))
-        return frames.mean(0), frames.std(0) + np.float32(1e-3)
+        """Return mean and standard deviation per band, float32 [F], of the clamped log-mel.
+
+        One recording is in memory at a time; every seventh frame of it counts.
+        """
+        count, total, squares = 0, np.zeros(self.mel.shape[1]), np.zeros(self.mel.shape[1])
+        for recording in self.recordings:
+            start, stop = recording.start_frame, recording.start_frame + recording.num_frames
+            frames = np.maximum(self.mel[start:stop:_STATISTICS_STEP].astype(np.float64), _QUIETEST)
+            count, total, squares = count + len(frames), total + frames.sum(0), squares + np.square(frames).sum(0)
+        mean = total / count
+        std = np.sqrt(np.maximum(squares / count - np.square(mean), 0.0)) + 1e-3
+        return mean.astype(np.float32), std.astype(np.float32)
 
 
 def repeated(frames: Float32, num_frames: int) -> Float32:
