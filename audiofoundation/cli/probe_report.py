@@ -146,29 +146,39 @@ def _draw_measure(axis: "Axes", measure: dict[str, Any], num_probed: int) -> Non
         align="edge",
         color=[_REFUSED if refused else _KEPT for refused in is_refused],
     )
-    title = measure["name"]
+    title = _title(measure["name"])
     if name is not None:
         title += f"   {'≥' if name.startswith('min_') else '≤'} {threshold:g} {measure['unit']}"
         title += f" keeps {measure['num_kept']} of {num_probed}"
         if edges[0] <= threshold <= edges[-1]:
             axis.axvline(threshold, color="black", linewidth=1, linestyle="--")
-    _describe(axis, title, measure["unit"] or "share")
+    _describe(axis, title, x=measure["unit"] or "share", y="recordings")
+    axis.locator_params(axis="y", integer=True)
 
 
 def _draw_labels(axis: "Axes", report: dict[str, Any]) -> None:
     counts, labels = _label_counts(report), report["labels"]
     allowed = labels["allowed"]
     is_refused = [bool(allowed) and name in labels["counts"] and name not in allowed for name in counts]
-    axis.bar(list(counts), list(counts.values()), color=[_REFUSED if refused else _KEPT for refused in is_refused])
-    title = "label"
+    axis.barh(list(counts), list(counts.values()), color=[_REFUSED if refused else _KEPT for refused in is_refused])
+    axis.margins(y=max(0.05, 0.4 - 0.1 * len(counts)))  # one bar alone would fill the picture
+    axis.invert_yaxis()
+    title = "Label"
     if allowed:
         title += f"   {' or '.join(allowed)} keeps {labels['num_kept']} of {report['probed']}"
-    _describe(axis, title, "what it sounds like")
+    _describe(axis, title, x="recordings")
+    axis.locator_params(axis="x", integer=True)
 
 
-def _describe(axis: "Axes", title: str, unit: str) -> None:
+def _title(name: str) -> str:
+    """Return a measure's name for people; its unit stands below the axis."""
+    words = name.rpartition("_")[0].replace("_", " ")
+    return "RMS" if words == "rms" else words.capitalize()
+
+
+def _describe(axis: "Axes", title: str, *, x: str, y: str = "") -> None:
     axis.set_title(title, fontsize=10, loc="left")
-    axis.set_xlabel(unit, fontsize=8)
-    axis.set_ylabel("recordings", fontsize=8)
+    axis.set_xlabel(x, fontsize=8)
+    axis.set_ylabel(y, fontsize=8)
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
