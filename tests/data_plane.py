@@ -121,6 +121,11 @@ def create_data_plane(engine: Engine, store: ObjectStore, settings: Settings) ->
     return DataPlane(client, queue, store, ingest, expand, shards, DatasetCommit(engine, store), settings)
 
 
+def open_source(address: str) -> dict[str, str]:
+    """The address as a list has it that states a licence, without which it would not be asked."""
+    return {"source": address, "license": "CC-BY-4.0"}
+
+
 def meet(plane: DataPlane, first: Callable[[UnitOfWork], object], second: Callable[[UnitOfWork], object]) -> None:
     """Have the second transaction go as far as it can while the first is written and not committed."""
 

@@ -11,7 +11,7 @@ from audiofoundation.cli import items
 from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
 from audiofoundation.cli.ingest_report import discoveries_of, first_failures, report
 from audiofoundation.cli.output import EXIT_FAILURE, JsonOption, PlainProgress, create_progress, note
-from audiofoundation.cli.source_lists import PlacedLine, Sources, in_batches, sort_sources
+from audiofoundation.cli.source_lists import PlacedLine, Sources, in_batches, licensed, sort_sources
 from audiofoundation.cli.uploads import Tally, Uploader
 from audiofoundation.ingestion.states import OUR_CLASSES, PENDING_STATES
 
@@ -26,7 +26,9 @@ podcast feeds (URLs that end in .rss or .xml, or feed:URL), lists on the web (UR
 list:URL) and Yandex Music albums, artists and playlists (with AF_FETCH__YANDEX_TOKEN). Expanding again adds
 what is new.
 
-The policy (open licence, 30 s to 60 min) judges what is crawled; --policy applies it to local files too.
+The policy (Creative Commons or public domain, 30 s to 60 min) judges what is crawled; --policy applies it to
+local files too. An address that states no licence in its list, feed or by --license is refused before any byte of
+it is fetched, unless AF_FETCH__LICENSE_POLICY is `all`.
 With --wait the exit status is 1 where the collection holds no recording in the end.
 
 --plan expands as well, since no bytes of recordings are fetched for that, and waits for it.
@@ -36,6 +38,8 @@ Examples:
   audiofoundation ingest recordings/ --collection mine --wait
 
   audiofoundation ingest urls.txt --collection web --plan
+
+  audiofoundation ingest https://example.com/rain.flac --license CC-BY-4.0 --collection web --wait
 
   audiofoundation ingest 'ytsearch50:field recording rain' https://example.com/feed.xml --collection web
 """
@@ -52,6 +56,7 @@ class IngestOrder:
     is_waiting: bool
     is_plan: bool
     is_policy_for_all: bool
+    license: str | None
 
 
 def register(app: typer.Typer) -> None:
@@ -66,11 +71,15 @@ def ingest(
     wait: Annotated[bool, typer.Option("--wait", help="Stay until every item is stored or refused.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Write the catalog and its ETA; fetch nothing.")] = False,
     policy: Annotated[bool, typer.Option("--policy", help="Apply the policy to local files as well.")] = False,
+    license_text: Annotated[
+        str | None,
+        typer.Option("--license", help="Licence of what is named here and states none: CC-BY-4.0."),
+    ] = None,
     is_json: JsonOption = False,
     url: UrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    order = IngestOrder(collection, wait and not plan, plan, policy)
+    order = IngestOrder(collection, wait and not plan, plan, policy, license_text)
     found = sort_sources(sources)
     with PlatformClient(url, data_dir=data_dir) as client:
         tally, progress = _run(client, found, order)
@@ -96,7 +105,7 @@ def _run(client: PlatformClient, found: Sources, order: IngestOrder) -> tuple[Ta
         progress.remove_task(adding)
         files = list(found.recordings())
         uploading = progress.add_task("uploading", total=len(files), visible=bool(files))
-        uploader = Uploader(client, collection_id, order.is_plan, lambda: progress.advance(uploading))
+        uploader = Uploader(client, collection_id, order.is_plan, order.license, lambda: progress.advance(uploading))
         uploader.upload(files, tally)
     if order.is_waiting:
         progress_now = wait_until_settled(client, collection_id)
@@ -114,7 +123,7 @@ def _add_lines(
     short = [line for line in batch if _length_of(line) <= _MAX_LINE]
     if len(short) < len(batch):
         tally.reject("too_long", len(batch) - len(short))
-    body = {"sources": [line.value for line in short], "plan": order.is_plan}
+    body = {"sources": [licensed(line.value, order.license) for line in short], "plan": order.is_plan}
     answer = client.post(f"/v1/collections/{collection_id}/items", body=body)
     tally.num_added += answer["added"]
     tally.num_duplicates += answer["duplicates"]

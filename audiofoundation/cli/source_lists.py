@@ -1,6 +1,6 @@
 """What the arguments of `ingest` name: local recordings, and lines of lists."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from audiofoundation.cli.output import CommandError
 from audiofoundation.ingestion.list_files import list_suffix, read_list
 from audiofoundation.ingestion.source import SourceLine
 
-JsonLine = str | dict[str, str | float]
+JsonLine = str | Mapping[str, str | float]
 _T = TypeVar("_T")
 
 _MEDIA = """
@@ -84,6 +84,14 @@ def in_batches(values: Iterable[_T], size: int) -> Iterator[list[_T]]:
     iterator = iter(values)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def licensed(line: JsonLine, license_text: str | None) -> JsonLine:
+    """Return the line with that licence, unless it states its own."""
+    if license_text is None:
+        return line
+    said = {"source": line} if isinstance(line, str) else line
+    return {"license": license_text, **said}
 
 
 def _to_json(line: SourceLine) -> JsonLine:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from audiofoundation.cli.client import PlatformClient
 from audiofoundation.cli.output import CommandError, note
-from audiofoundation.cli.source_lists import in_batches
+from audiofoundation.cli.source_lists import in_batches, licensed
 from audiofoundation.identifiers import sha256_of_stream
 
 _PARALLEL = 3
@@ -46,12 +46,14 @@ class Uploader:
         client: the platform.
         collection_id: where to.
         is_plan: ask what is missing, but upload nothing.
+        license: of the files; None where the user named none.
         on_done: called once per file that is dealt with.
     """
 
     client: PlatformClient
     collection_id: str
     is_plan: bool
+    license: str | None
     on_done: Callable[[], None]
 
     def upload(self, files: Iterable[Path], tally: Tally) -> None:
@@ -74,7 +76,8 @@ class Uploader:
 
     def _announce(self, hashed: dict[str, Path], tally: Tally) -> list[str]:
         """Add what the platform has the bytes of; return the hashes that it has not."""
-        sources = [{"source": f"sha256:{digest}", "title": _name(path)} for digest, path in hashed.items()]
+        named = ({"source": f"sha256:{digest}", "title": _name(path)} for digest, path in hashed.items())
+        sources = [licensed(line, self.license) for line in named]
         body = {"sources": sources, "plan": self.is_plan}
         answer = self.client.post(f"/v1/collections/{self.collection_id}/items", body=body)
         tally.num_added += answer["added"]
@@ -89,8 +92,10 @@ class Uploader:
 
     def _put(self, path: Path, digest: str) -> bool:
         route = f"/v1/collections/{self.collection_id}/files/{digest}"
+        known = {"name": _name(path), "license": self.license}
+        params = {key: text for key, text in known.items() if text is not None}
         try:
-            answer = self.client.put_file(route, path, params={"name": _name(path)})
+            answer = self.client.put_file(route, path, params=params)
         except CommandError as error:
             raise CommandError(f"{path} could not be uploaded: {error}") from error
         self.on_done()

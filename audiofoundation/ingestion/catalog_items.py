@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,7 @@ from audiofoundation.ingestion.item_rows import KnownAsset, RowContext, item_id_
 from audiofoundation.ingestion.parsed_lines import ParsedLines, RejectedLine
 from audiofoundation.ingestion.policy import PolicyScope
 from audiofoundation.ingestion.source import SourceKind, SourceLine, parse_source
-from audiofoundation.ingestion.states import RETRYABLE_CLASSES, ItemState
+from audiofoundation.ingestion.states import RETRYABLE_CLASSES, ItemState, RefusalClass
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.queue import UnitOfWork
 
@@ -102,6 +102,7 @@ def add_items(
     if not is_plan:
         _enqueue_new(unit, [str(row["id"]) for row in rows if row["id"] in added and row["state"] == ItemState.QUEUED])
         there = [str(row["id"]) for row in rows if row["id"] not in added]
+        _retry_licensed(unit, [row for row in rows if row["id"] not in added])
         _enqueue_again(unit, [*there, *(item_id_of(collection.id, key) for key in present)])
     return AddedItems(
         num_added=len(added),
@@ -113,7 +114,7 @@ def add_items(
     )
 
 
-def add_upload(unit: UnitOfWork, collection: Collection, sha256: Sha256, *, name: str) -> tuple[ItemId, bool]:
+def add_upload(unit: UnitOfWork, collection: Collection, sha256: Sha256, line: SourceLine) -> tuple[ItemId, bool]:
     """Add an item whose bytes lie in the store already, and its job; an item that failed is tried again.
 
     Returns:
@@ -121,7 +122,7 @@ def add_upload(unit: UnitOfWork, collection: Collection, sha256: Sha256, *, name
     """
     source = parse_source(f"sha256:{sha256}")
     context = RowContext(collection.id, PolicyScope(collection.policy), "all", _assets_of(unit.session, [sha256]))
-    added = add_rows(unit.session, item_rows([(source, SourceLine(name, title=name))], context))
+    added = add_rows(unit.session, item_rows([(source, line)], context))
     item_id = item_id_of(collection.id, source.canonical)
     _enqueue_again(unit, [item_id])
     return item_id, bool(added)
@@ -176,9 +177,33 @@ def _enqueue_again(unit: UnitOfWork, ids: Sequence[str]) -> None:
         _retry(unit, failed)
 
 
+def _retry_licensed(unit: UnitOfWork, rows: Sequence[Mapping[str, object]]) -> None:
+    """Queue again what was refused for its licence and what a list now names, or the policy now takes, as open.
+
+    Videos are left alone: their own page decides, and asking for it again costs a start of an identity.
+    """
+    open_now: dict[object, list[str]] = {}
+    for row in rows:
+        if row["state"] == ItemState.QUEUED and row["kind"] != SourceKind.YOUTUBE:
+            open_now.setdefault(row["license"], []).append(str(row["id"]))
+    for license_text, ids in open_now.items():
+        for start in range(0, len(ids), _CHUNK):
+            is_refused = (
+                is_one_of(unit.session, Item.id, ids[start : start + _CHUNK])
+                & (Item.state == ItemState.REJECTED)
+                & (Item.error_class == RefusalClass.LICENSE.value)
+            )
+            _queue_again(unit, is_refused, ItemChange(ItemState.QUEUED, columns={"license": license_text}))
+
+
 def _retry(unit: UnitOfWork, ids: Sequence[str]) -> None:
-    is_failed = is_one_of(unit.session, Item.id, ids) & Item.state.in_(_RETRYABLE_STATES)
-    for item_id in sorted(change_items(unit.session, is_failed, ItemChange(ItemState.QUEUED))) if ids else ():
+    if ids:
+        is_failed = is_one_of(unit.session, Item.id, ids) & Item.state.in_(_RETRYABLE_STATES)
+        _queue_again(unit, is_failed, ItemChange(ItemState.QUEUED))
+
+
+def _queue_again(unit: UnitOfWork, which: ColumnElement[bool], change: ItemChange) -> None:
+    for item_id in sorted(change_items(unit.session, which, change)):
         unit.enqueue(JobKind.INGEST_ITEM, key=_job_key(item_id), subject_id=item_id, is_requeue=True)
 
 

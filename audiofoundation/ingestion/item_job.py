@@ -50,6 +50,7 @@ class ItemToIngest:
     kind: SourceKind
     source: str
     canonical: str
+    license: str | None
     policy: Policy
     asset_sha256: Sha256 | None
     num_rechecks: int
@@ -155,11 +156,14 @@ class ItemIngest:
                 owned_channels=self.settings.owned_channels,
             )
             digest = Sha256(item.canonical.partition(":")[2]) if kind is SourceKind.FILE else None
-            return ItemToIngest(item.id, kind, item.source, item.canonical, policy, digest, item.num_rechecks)
+            return ItemToIngest(
+                item.id, kind, item.source, item.canonical, item.license, policy, digest, item.num_rechecks
+            )
 
     def _fetch(self, item: ItemToIngest, directory: Path, claim: Claim) -> FetchedBytes:
         if item.asset_sha256 is not None:
             return self._uploaded(item.asset_sha256, directory)
+        item.policy.check_listed_license(item.license)
         try:
             with Planner(self.engine, self.settings).place(item.kind, item.source, claim) as place:
                 self._move(item, ItemState.QUEUED, ItemState.FETCHING)

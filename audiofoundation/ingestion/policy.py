@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from audiofoundation.errors import InvalidRequest
+from audiofoundation.ingestion.licenses import YOUTUBE_CC, is_open_license
 from audiofoundation.ingestion.source import SourceKind
 from audiofoundation.ingestion.states import ItemRefused, RefusalClass
 
@@ -12,10 +13,7 @@ from audiofoundation.ingestion.states import ItemRefused, RefusalClass
 TEXT_VERSION = "2026-11"
 MIN_DURATION_S = 30.0
 MAX_DURATION_S = 3600.0
-# The one licence row that YouTube shows (yt-dlp's `license`); without the row its standard licence holds.
-YOUTUBE_CC = "Creative Commons Attribution license (reuse allowed)"
-_OPEN_WORDS = ("creative commons", "cc-by", "cc by", "cc0", "public domain", "cc-0")
-_CLOSED_WORDS = ("-nd", " nd", "noderiv", "no deriv")
+_STATE_ONE = "name it with --license or in the list's column license, or let AF_FETCH__LICENSE_POLICY take others"
 
 
 class PolicyScope(StrEnum):
@@ -44,6 +42,7 @@ class Policy:
     Attributes:
         license: which licences are taken.
         is_youtube: the licence must be the one row that YouTube shows; without it, its standard licence holds.
+        is_own: the operator's own file: it need not state a licence.
         owned_channels: ids of the operator's own channels, under `owned-channels`.
         min_duration_s: shortest recording.
         max_duration_s: longest recording.
@@ -51,6 +50,7 @@ class Policy:
 
     license: LicensePolicy = LicensePolicy.CC_ONLY
     is_youtube: bool = False
+    is_own: bool = False
     owned_channels: frozenset[str] = frozenset()
     min_duration_s: float = MIN_DURATION_S
     max_duration_s: float = MAX_DURATION_S
@@ -66,16 +66,17 @@ class Policy:
         if self.license is LicensePolicy.ALL or (channel_id is not None and channel_id in self.owned_channels):
             return
         if not license_text:
-            if self.is_youtube:
-                raise ItemRefused(RefusalClass.LICENSE, "the source states no licence, so its standard one holds")
-            return
+            if self.is_own:
+                return
+            why = ", so its standard one holds" if self.is_youtube else f"; {_STATE_ONE}"
+            raise ItemRefused(RefusalClass.LICENSE, f"the source states no licence{why}")
         if not (license_text == YOUTUBE_CC if self.is_youtube else is_open_license(license_text)):
             raise ItemRefused(RefusalClass.LICENSE, f"the licence {license_text[:120]!r} does not allow this use")
 
     def check_listed_license(self, license_text: str | None) -> None:
-        """As `check_license`, for what a list says: it may be silent, and a video's channel is not known yet."""
-        is_for_channel = self.license is LicensePolicy.OWNED_CHANNELS and self.is_youtube
-        if license_text and not is_for_channel and not is_open_license(license_text):
+        """As `check_license`, for what a list or feed says: of a video more is known only when it is looked at."""
+        is_judged_later = self.license is not LicensePolicy.CC_ONLY or not license_text or is_open_license(license_text)
+        if not (self.is_youtube and is_judged_later):
             self.check_license(license_text)
 
     def check_duration(self, duration_s: float | None) -> None:
@@ -119,10 +120,5 @@ def policy_for(
         known = ", ".join(LicensePolicy)
         raise InvalidRequest(f"AF_FETCH__LICENSE_POLICY is {license_policy!r}; choose one of {known}") from error
     owned = frozenset(owned_channels) if chosen is LicensePolicy.OWNED_CHANNELS else frozenset()
-    return Policy(license=chosen, is_youtube=kind is SourceKind.YOUTUBE, owned_channels=owned)
-
-
-def is_open_license(text: str) -> bool:
-    """Tell whether a licence as people write it allows reuse and derived works."""
-    lowered = f" {text.lower()} "
-    return any(word in lowered for word in _OPEN_WORDS) and not any(word in lowered for word in _CLOSED_WORDS)
+    is_youtube, is_own = kind is SourceKind.YOUTUBE, kind is SourceKind.FILE
+    return Policy(license=chosen, is_youtube=is_youtube, is_own=is_own, owned_channels=owned)

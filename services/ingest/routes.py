@@ -113,20 +113,25 @@ def _add_item_routes(router: APIRouter, container: Container) -> None:
 
     @router.put("/{collection}/files/{sha256}", summary="Upload the bytes of one file, named by their hash")
     async def put_file(
-        request: Request, collection: str, sha256: str, name: Annotated[Text, Query(min_length=1)]
+        request: Request,
+        collection: str,
+        sha256: str,
+        name: Annotated[Text, Query(min_length=1)],
+        license_text: Annotated[Text | None, Query(alias="license", description="Of the recording")] = None,
     ) -> UploadStored:
         digest = Sha256(parse_source(f"sha256:{sha256}").text)
         await run_in_threadpool(_require_welcome, container, digest)
         async with receive(request.stream(), container.spool_dir, sha256=digest) as path:
             await run_in_threadpool(container.store.put_file, raw_key(digest), path)
             failpoint(Failpoint.UPLOAD_STORED)
-        item_id, is_new = await run_in_threadpool(_add_upload, container, collection, digest, name)
+        line = SourceLine(name, title=name, license=license_text)
+        item_id, is_new = await run_in_threadpool(_add_upload, container, collection, digest, line)
         return UploadStored(item=item_id, sha256=digest, added=is_new)
 
 
-def _add_upload(container: Container, collection: str, sha256: Sha256, name: str) -> tuple[ItemId, bool]:
+def _add_upload(container: Container, collection: str, sha256: Sha256, line: SourceLine) -> tuple[ItemId, bool]:
     with container.queue.unit_of_work() as unit:
-        item_id, is_new = add_upload(unit, get_collection(unit.session, collection), sha256, name=name)
+        item_id, is_new = add_upload(unit, get_collection(unit.session, collection), sha256, line)
         discard_if_taken_down(unit, item_id, sha256)
         return item_id, is_new
 

@@ -28,7 +28,7 @@ from audiofoundation.jobs.sweeper import sweep
 from audiofoundation.settings import CatalogSettings, JobSettings, ProbeSettings, Settings, StorageSettings
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ObjectStore
-from tests.data_plane import LOOPBACK, create_data_plane, data_plane_settings
+from tests.data_plane import LOOPBACK, create_data_plane, data_plane_settings, open_source
 from tests.range_server import RangeServer, serving_ranges
 from tests.servers import wait_until
 from tests.unit.jobs.handlers import Recorder
@@ -105,7 +105,7 @@ def test_no_byte_of_a_killed_download_counts(
     with serving_ranges(RangeServer(pause_s=0.002)) as server, forking(settings) as forks:
         server.files = {f"/{number}": recording(number) for number in range(NUM_FILES)}
         plane.post("/v1/collections", {"name": "clips"})
-        plane.post("/v1/collections/clips/items", {"sources": [server.url(path) for path in server.files]})
+        plane.post("/v1/collections/clips/items", {"sources": [open_source(server.url(path)) for path in server.files]})
         num_killed = 0
         while num_killed < NUM_KILLS:
             # A file is asked for some 100 kB of ranges and then as a whole.
@@ -155,7 +155,7 @@ def test_a_file_that_changes_while_it_is_fetched_starts_over(
 
         server.on_cut = change
         plane.post("/v1/collections", {"name": "clips"})
-        plane.post("/v1/collections/clips/items", {"sources": [server.url("/a")]})
+        plane.post("/v1/collections/clips/items", {"sources": [open_source(server.url("/a"))]})
         plane.run_jobs()
     (item,) = plane.items("clips")
     assert item["state"] == "stored"

@@ -46,7 +46,7 @@ def podcast(server: FileServer, *names: str) -> bytes:
         f'<item><title>{name}</title><enclosure url="{server.url(f"/{name}.wav")}" type="audio/wav"/></item>'
         for name in names
     )
-    return f"<rss><channel><title>Pod</title>{items}</channel></rss>".encode()
+    return f"<rss><channel><title>Pod</title><license>CC-BY-4.0</license>{items}</channel></rss>".encode()
 
 
 def discoveries(plane: DataPlane) -> list[dict[str, object]]:

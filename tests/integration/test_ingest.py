@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 
-from audiofoundation.catalog.engine import read_session
-from audiofoundation.catalog.tables import Asset, Job
+from audiofoundation.catalog.engine import read_session, write_session
+from audiofoundation.catalog.tables import Asset, Item, Job
 from audiofoundation.identifiers import sha256_of
 from audiofoundation.settings import FetchSettings
 from audiofoundation.storage.keys import raw_key
@@ -17,6 +17,7 @@ from tests.data_plane import (
     FileServer,
     create_data_plane,
     data_plane_settings,
+    open_source,
     recordings,
     serving_files,
     tone,
@@ -159,8 +160,8 @@ def test_a_plan_fetches_nothing_and_says_how_long_it_takes(plane: DataPlane) -> 
 
 def test_the_list_itself_may_rule_an_item_out(plane: DataPlane) -> None:
     lines = [
-        {"source": "https://example.com/1", "duration_s": 12.0},
-        {"source": "https://example.com/2", "duration_s": 4000.0},
+        {**open_source("https://example.com/1"), "duration_s": 12.0},
+        {**open_source("https://example.com/2"), "duration_s": 4000.0},
         {"source": "https://example.com/3", "license": "All rights reserved"},
         {"source": "https://example.com/4", "license": "CC-BY 4.0", "duration_s": 60.0},
     ]
@@ -173,7 +174,7 @@ def test_the_list_itself_may_rule_an_item_out(plane: DataPlane) -> None:
 def test_a_url_is_fetched_verified_and_stored(plane: DataPlane, tmp_path: Path) -> None:
     data = tone(tmp_path / "long.wav", 31.0).read_bytes()
     with serving_files(FileServer({"/long.wav": data})) as server:
-        plane.post("/v1/collections/clips/items", {"sources": [server.url("/long.wav")]})
+        plane.post("/v1/collections/clips/items", {"sources": [open_source(server.url("/long.wav"))]})
         plane.run_jobs()
     (item,) = plane.items("clips")
     assert (item["state"], item["duration_s"]) == ("stored", pytest.approx(31.0))
@@ -204,7 +205,7 @@ def test_a_url_that_is_not_taken_says_why(
     server = FileServer()
     prepare(server, tone(tmp_path / "short.wav", 2.0).read_bytes())
     with serving_files(server):
-        plane.post("/v1/collections/clips/items", {"sources": [server.url("/a")]})
+        plane.post("/v1/collections/clips/items", {"sources": [open_source(server.url("/a"))]})
         plane.run_jobs()
     (item,) = plane.items("clips")
     assert (item["state"], item["error_class"]) == (state, error_class)
@@ -217,7 +218,7 @@ def test_an_address_of_ours_is_refused_before_it_is_asked(engine: Engine, store:
     strict = create_data_plane(engine, store, data_plane_settings(tmp_path / "data", FetchSettings()))
     strict.post("/v1/collections", {"name": "clips"})
     with serving_files(FileServer({"/a": b"secret"})) as server:
-        strict.post("/v1/collections/clips/items", {"sources": [server.url("/a")]})
+        strict.post("/v1/collections/clips/items", {"sources": [open_source(server.url("/a"))]})
         strict.run_jobs()
     assert server.asked == []
     assert strict.items("clips")[0]["error_class"] == "unsafe_url"
@@ -225,7 +226,7 @@ def test_an_address_of_ours_is_refused_before_it_is_asked(engine: Engine, store:
 
 def test_a_failed_fetch_is_tried_again_when_it_is_asked_for_again(plane: DataPlane, tmp_path: Path) -> None:
     with serving_files(FileServer()) as server:
-        body = {"sources": [server.url("/a")]}
+        body = {"sources": [open_source(server.url("/a"))]}
         plane.post("/v1/collections/clips/items", body)
         plane.run_jobs()
         assert plane.get("/v1/collections/clips")["states"] == {"failed": 1}
@@ -235,9 +236,38 @@ def test_a_failed_fetch_is_tried_again_when_it_is_asked_for_again(plane: DataPla
     assert plane.get("/v1/collections/clips")["states"] == {"stored": 1}
 
 
+def test_what_states_no_licence_is_not_asked_until_a_list_names_one(plane: DataPlane, tmp_path: Path) -> None:
+    with serving_files(FileServer({"/a": tone(tmp_path / "a.wav", 31.0).read_bytes()})) as server:
+        silent = {"sources": [server.url("/a")]}
+        closed = {"sources": [{"source": server.url("/a"), "license": "not CC BY"}]}
+        for body in (silent, closed, silent):
+            plane.post("/v1/collections/clips/items", body)
+            plane.run_jobs()
+        (item,) = plane.items("clips")
+        assert (item["state"], item["error_class"], server.asked) == ("rejected", "license", [])
+        assert "states no licence" in str(item["error"])
+
+        plane.post("/v1/collections/clips/items", {"sources": [open_source(server.url("/a"))]})
+        plane.run_jobs()
+
+    (item,) = plane.items("clips")
+    assert (item["state"], item["license"], item["error"]) == ("stored", "CC-BY-4.0", None)
+
+
+def test_what_waited_without_a_licence_is_refused_before_it_is_asked(plane: DataPlane, tmp_path: Path) -> None:
+    with serving_files(FileServer({"/a": tone(tmp_path / "a.wav", 31.0).read_bytes()})) as server:
+        plane.post("/v1/collections/clips/items", {"sources": [open_source(server.url("/a"))]})
+        with write_session(plane.queue.engine) as session:
+            session.execute(update(Item).values(license=None))
+        plane.run_jobs()
+
+        assert plane.get("/v1/collections/clips")["states"] == {"rejected": 1}
+        assert server.asked == []
+
+
 def test_items_come_in_pages_and_by_state(plane: DataPlane) -> None:
-    lines: list[object] = [f"https://example.com/{number}" for number in range(7)]
-    lines.append({"source": "https://example.com/short", "duration_s": 1.0})
+    lines: list[object] = [open_source(f"https://example.com/{number}") for number in range(7)]
+    lines.append({**open_source("https://example.com/short"), "duration_s": 1.0})
     plane.post("/v1/collections/clips/items", {"sources": lines, "plan": True})
     seen: list[str] = []
     cursor = ""

@@ -106,6 +106,22 @@ def test_rejected_lines_are_named_with_file_and_line(tmp_path: Path) -> None:
     assert f"{path}:1: the first row names no column" in str(broken.exception)
 
 
+def test_a_licence_named_with_the_command_is_that_of_addresses_and_files_without_one(
+    plane: DataPlane, tmp_path: Path
+) -> None:
+    local, listed = tone(tmp_path / "mine.wav", 2.0), tmp_path / "list.csv"
+    with serving_files(
+        FileServer({path: tone(tmp_path / "a.wav", 31.0).read_bytes() for path in ("/a", "/b")})
+    ) as files:
+        listed.write_text(f"url,license\n{files.url('/a')},\n{files.url('/b')},CC0\n")
+        refused = run_json("ingest", listed, "-c", "web", "--wait")
+        assert refused["states"] == {"rejected": 1, "stored": 1}
+        taken = run_json("ingest", listed, local, "-c", "web", "--license", "CC-BY-SA-4.0", "--wait")
+    assert taken["states"] == {"stored": 3}
+    licenses = {str(item["source"]).rpartition("/")[2]: item["license"] for item in plane.items("web")}
+    assert licenses == {"a": "CC-BY-SA-4.0", "b": "CC0", "mine.wav": "CC-BY-SA-4.0"}
+
+
 @pytest.mark.usefixtures("plane")
 def test_a_feed_is_waited_for_and_counted(tmp_path: Path) -> None:
     files = FileServer({"/a.wav": tone(tmp_path / "a.wav", 31.0).read_bytes()})
@@ -113,7 +129,7 @@ def test_a_feed_is_waited_for_and_counted(tmp_path: Path) -> None:
         items = (
             f'<item><enclosure url="{files.url("/a.wav")}"/></item><item><enclosure url="{files.url("/b")}"/></item>'
         )
-        files.files["/feed.xml"] = f"<rss><channel>{items}</channel></rss>".encode()
+        files.files["/feed.xml"] = f"<rss><channel><license>CC0</license>{items}</channel></rss>".encode()
         plan = run_json("ingest", files.url("/feed.xml"), "-c", "pod", "--plan")
         assert (plan["added"], plan["states"], plan["discoveries"]) == (2, {"queued": 2}, {"done": 1})
         assert files.asked == ["/feed.xml"]

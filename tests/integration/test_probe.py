@@ -19,7 +19,7 @@ from audiofoundation.cli.probe_report import draw, summary_of, to_page
 from audiofoundation.ingestion.youtube import YoutubeSource
 from audiofoundation.settings import EgressIdentity, FetchSettings, ProbeSettings
 from audiofoundation.storage.object_store import ObjectStore
-from tests.data_plane import LOOPBACK, DataPlane, create_data_plane, data_plane_settings
+from tests.data_plane import LOOPBACK, DataPlane, create_data_plane, data_plane_settings, open_source
 from tests.range_server import RangeServer, serving_ranges
 from tests.unit.ingestion.test_youtube import RECORDED, VIDEO_ID, recorded_site
 
@@ -65,7 +65,7 @@ def probes(plane: DataPlane) -> list[Probe]:
 
 def ingest(plane: DataPlane, server: RangeServer, data: bytes) -> dict[str, object]:
     server.files["/a"] = data
-    plane.post("/v1/collections/clips/items", {"sources": [server.url("/a")]})
+    plane.post("/v1/collections/clips/items", {"sources": [open_source(server.url("/a"))]})
     plane.run_jobs()
     (item,) = plane.items("clips")
     return item
@@ -211,7 +211,7 @@ def test_the_report_counts_what_each_threshold_keeps(plane: DataPlane, server: R
         "/hum": encoded(BAD["hum"]),
         "/short": encoded(noise(31.0), "OGG"),
     }
-    plane.post("/v1/collections/clips/items", {"sources": [server.url(path) for path in server.files]})
+    plane.post("/v1/collections/clips/items", {"sources": [open_source(server.url(path)) for path in server.files]})
     plane.run_jobs()
     report: dict[str, Any] = plane.get("/v1/collections/clips/probe-report")
     assert (report["probed"], report["kept_now"]) == (4, 2)

@@ -21,7 +21,7 @@ from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.settings import CatalogSettings, ModelSettings, ProbeSettings, Settings, StorageSettings
 from audiofoundation.storage.object_store import ObjectStore
 from services.ingest.tasks import create_handlers
-from tests.data_plane import RECORDINGS, DataPlane, create_data_plane, data_plane_settings
+from tests.data_plane import RECORDINGS, DataPlane, create_data_plane, data_plane_settings, open_source
 from tests.range_server import RangeServer, serving_ranges
 
 RATE = 24_000
@@ -72,7 +72,7 @@ def joined(patterns: tuple[str, ...], *, form: str = "WAV") -> bytes:
 
 
 def ingest(plane: DataPlane, server: RangeServer) -> dict[str, Item]:
-    plane.post("/v1/collections/clips/items", {"sources": [server.url(path) for path in server.files]})
+    plane.post("/v1/collections/clips/items", {"sources": [open_source(server.url(path)) for path in server.files]})
     plane.run_jobs()
     with read_session(plane.queue.engine) as session:
         return {item.source.removeprefix(server.url("/")): item for item in session.scalars(select(Item))}

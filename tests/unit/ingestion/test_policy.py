@@ -10,10 +10,10 @@ from sqlalchemy import Engine, select
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.catalog.tables import PolicyDecision
 from audiofoundation.errors import InvalidRequest
+from audiofoundation.ingestion.licenses import YOUTUBE_CC
 from audiofoundation.ingestion.policy import (
     TEXT_VERSION,
     UNLIMITED,
-    YOUTUBE_CC,
     Policy,
     PolicyScope,
     policy_for,
@@ -96,7 +96,13 @@ def test_each_policy_takes_what_it_says(
         ("owned-channels", SourceKind.URL, "All rights reserved", False),
         ("owned-channels", SourceKind.YANDEX, "CC-BY-ND", False),
         ("owned-channels", SourceKind.URL, "CC-BY", True),
-        ("owned-channels", SourceKind.URL, None, True),
+        ("owned-channels", SourceKind.URL, None, False),
+        ("cc-only", SourceKind.URL, None, False),
+        ("cc-only", SourceKind.URL, "", False),
+        ("cc-only", SourceKind.URL, "https://creativecommons.org/licenses/by/4.0/", True),
+        ("cc-only", SourceKind.YANDEX, None, False),
+        ("cc-only", SourceKind.YOUTUBE, None, True),  # its page is asked before any byte of it
+        ("all", SourceKind.URL, None, True),
         ("owned-channels", SourceKind.YOUTUBE, "All rights reserved", True),  # its channel decides, once it is known
         ("cc-only", SourceKind.YOUTUBE, "All rights reserved", False),
         ("cc-only", SourceKind.YOUTUBE, "CC-BY", True),

@@ -10,7 +10,8 @@ from yt_dlp import YoutubeDL
 from yt_dlp.utils import DownloadError
 
 from audiofoundation.errors import DeadlineExceeded, FetchFailed, LeaseLost, PayloadTooLarge
-from audiofoundation.ingestion.policy import YOUTUBE_CC, Policy
+from audiofoundation.ingestion.licenses import YOUTUBE_CC
+from audiofoundation.ingestion.policy import Policy
 from audiofoundation.ingestion.states import ItemRefused, RefusalClass
 from audiofoundation.ingestion.youtube import (
     YoutubeSource,
