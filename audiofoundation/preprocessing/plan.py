@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import aliased
 
 from audiofoundation.catalog.tables import Asset, Collection, Dataset, DatasetItem, Item, Shard
 from audiofoundation.identifiers import CollectionId, DatasetId, derive_id
@@ -107,20 +108,32 @@ def _ensure_dataset(unit: UnitOfWork, collection: Collection, options: DatasetOp
 
 
 def _missing_items(unit: UnitOfWork, dataset: Dataset) -> list[PlannedItem]:
-    """Stored items without a row in the dataset, in order of id: a shuffle that never changes."""
+    """Stored recordings that the dataset lacks, in order of the items' ids: a shuffle that never changes.
+
+    Of items with the same bytes (one recording under several addresses) one stands for all, in takedowns too.
+    """
+    twin = aliased(Item)
+    is_there = (
+        select(DatasetItem.item_id)
+        .join(twin, twin.id == DatasetItem.item_id)
+        .where(DatasetItem.dataset_id == dataset.id, twin.asset_id == Item.asset_id)
+        .exists()
+    )
     rows = unit.session.execute(
-        select(Item.id, Asset.duration_s)
+        select(Item.id, Item.asset_id, Asset.duration_s)
         .join(Asset, Asset.id == Item.asset_id)
-        .outerjoin(DatasetItem, (DatasetItem.item_id == Item.id) & (DatasetItem.dataset_id == dataset.id))
         .where(
             Item.collection_id == dataset.collection_id,
             Item.state == _STORED,
-            DatasetItem.item_id.is_(None),
             Asset.tombstoned_at.is_(None),
+            ~is_there,
         )
         .order_by(Item.id)
     )
-    return [PlannedItem(item_id, duration_s) for item_id, duration_s in rows]
+    firsts: dict[str | None, PlannedItem] = {}
+    for item_id, asset_id, duration_s in rows:
+        firsts.setdefault(asset_id, PlannedItem(item_id, duration_s))
+    return list(firsts.values())
 
 
 def _shard_s(items: Sequence[PlannedItem], options: DatasetOptions, num_workers: int) -> float:

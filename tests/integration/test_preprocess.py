@@ -21,7 +21,16 @@ from audiofoundation.shards.sample import Sample
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ObjectStore
 from services.preprocess.schemas import DatasetItemPageOut
-from tests.data_plane import DataPlane, create_data_plane, data_plane_settings, recordings, tone
+from tests.data_plane import (
+    DataPlane,
+    FileServer,
+    create_data_plane,
+    data_plane_settings,
+    open_source,
+    recordings,
+    serving_files,
+    tone,
+)
 
 NUM_RECORDINGS = 4
 COUNTS = ("items", "segments", "hours", "states")
@@ -75,6 +84,25 @@ def test_a_collection_becomes_a_dataset_that_can_be_read(plane: DataPlane) -> No
         centroids = [part.spectral_centroid_hz for part in own]
         assert item.descriptors is not None
         assert min(centroids) <= item.descriptors.spectral_centroid_hz <= max(centroids)
+
+
+def test_a_recording_under_several_addresses_enters_a_dataset_once(plane: DataPlane, tmp_path: Path) -> None:
+    sound = tone(tmp_path / "a.wav", 31.0).read_bytes()
+    with serving_files(FileServer({"/a": sound, "/b": sound, "/c": sound})) as server:
+        for paths in (("/a", "/b"), ("/c",)):  # the second time, it is in the dataset already
+            plane.post("/v1/collections/clips/items", {"sources": [open_source(server.url(path)) for path in paths]})
+            plane.run_jobs()
+            found = build(plane)
+            assert (found["items"], found["states"]) == (NUM_RECORDINGS + 1, {"done": NUM_RECORDINGS + 1})
+    assert plane.get("/v1/collections/clips")["items"] == NUM_RECORDINGS + 3
+
+    plane.post("/v1/takedowns", {"target": server.url("/c")})
+    plane.run_jobs()
+
+    left = samples_of(plane, plane.get(f"/v1/datasets/{found['dataset']}"))
+    assert {sample.meta.asset_sha256 for sample in left} == {
+        sha256_of(p.read_bytes()) for p in recordings(NUM_RECORDINGS)
+    }
 
 
 def test_tempo_and_harmonic_ratio_are_measured_when_asked_for(plane: DataPlane) -> None:
