@@ -52,14 +52,22 @@ def takedown(
     if is_json:
         print_json(found)
     else:
-        _report(found)
+        _report(body["target"], found)
 
 
-def _report(found: dict[str, Any]) -> None:
-    print_line(f"{len(found['items'])} items and {len(found['assets'])} recordings are taken down")
+def _report(target: str, found: dict[str, Any]) -> None:
+    if found["items"] or found["assets"]:
+        items, assets = _counted(len(found["items"]), "item"), _counted(len(found["assets"]), "recording")
+        print_line(f"{items} and {assets} are taken down")
+    else:
+        print_line(f"nothing here is known by the name {target}; it will be refused from now on")
     if found["datasets"]:
         print_line(f"datasets with a new version: {', '.join(found['datasets'])}")
     if found["models"]:
         print_line(f"models that learned from them and still serve: {', '.join(found['models'])}")
     if found["pending"]:
         print_line(f"{found['pending']} objects and samples are still being removed; --wait follows them")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

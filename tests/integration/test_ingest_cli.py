@@ -123,6 +123,25 @@ def test_a_licence_named_with_the_command_is_that_of_addresses_and_files_without
 
 
 @pytest.mark.usefixtures("plane")
+def test_a_takedown_of_what_was_never_here_says_that_it_bans_it() -> None:
+    result = run("takedown", "https://never.example/a.mp3", "--wait")
+    assert result.exit_code == 0
+    assert "nothing here is known by the name https://never.example/a.mp3" in result.stdout
+    assert "refused from now on" in result.stdout
+    run("ingest", "https://never.example/a.mp3", "-c", "web", "--plan")
+    refused = run_json("ingest", "https://never.example/a.mp3", "-c", "web", "--plan")
+    assert refused["states"] == {"tombstoned": 1}
+
+
+@pytest.mark.usefixtures("plane")
+def test_a_takedown_of_one_recording_says_one() -> None:
+    (recording,) = recordings(1)
+    run("ingest", recording, "-c", "clips", "--wait")
+    (item,) = run_json("items", "-c", "clips")["items"]
+    assert "1 item and 1 recording are taken down" in run("takedown", item["id"], "--wait").stdout
+
+
+@pytest.mark.usefixtures("plane")
 def test_a_feed_is_waited_for_and_counted(tmp_path: Path) -> None:
     files = FileServer({"/a.wav": tone(tmp_path / "a.wav", 31.0).read_bytes()})
     with serving_files(files):
