@@ -100,6 +100,11 @@ class Discovery(Base, Timestamps):
     is_plan: Mapped[bool] = mapped_column(default=False)
     num_seen: Mapped[int] = mapped_column(Integer, default=0)
     num_added: Mapped[int] = mapped_column(Integer, default=0)
+    num_duplicates: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    num_discoveries: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    rejected: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    examples: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list, server_default="[]")
+    note: Mapped[str | None]
     validators: Mapped[dict[str, Any]] = mapped_column(default=dict)
     tool_version: Mapped[str | None] = mapped_column(String(64))
     error_class: Mapped[str | None] = mapped_column(String(48))

@@ -113,7 +113,8 @@ def _run(client: PlatformClient, found: Sources, order: IngestOrder) -> tuple[Ta
         progress_now = wait_until_expanded(client, collection_id)
     else:
         progress_now = client.get(f"/v1/collections/{collection_id}")
-    tally.num_added += sum(found["num_added"] for found in discoveries_of(client, collection_id, tally.discoveries))
+    for discovery in discoveries_of(client, collection_id, tally.discoveries):
+        _count_found(discovery, tally)
     return tally, progress_now
 
 
@@ -135,6 +136,25 @@ def _add_lines(
         tally.reject(name, count)
     for example in answer["examples"]:
         tally.explain(f"{short[example['index']].place}{example['message']}")
+
+
+def _count_found(discovery: dict[str, Any], tally: Tally) -> None:
+    tally.num_added += discovery["num_added"]
+    tally.num_duplicates += discovery["num_duplicates"]
+    for name, count in discovery["rejected"].items():
+        tally.reject(name, count)
+    for example in discovery["examples"]:
+        tally.explain(f"{_place_of(discovery, example['number'])}: {example['message']}")
+    if discovery["note"]:
+        tally.remark(f"{discovery['address']}: {discovery['note']}")
+
+
+def _place_of(discovery: dict[str, Any], number: int | None) -> str:
+    """Where an entry stands, as `ADDRESS:LINE` like a line of a local list."""
+    address: str = discovery["address"]
+    if number is None:
+        return address
+    return f"{address}:{number}" if discovery["kind"] == "list" else f"{address}, entry {number}"
 
 
 def _length_of(line: PlacedLine) -> int:

@@ -26,6 +26,7 @@ class Tally:
     rejected: dict[str, int] = field(default_factory=dict)
     discoveries: set[str] = field(default_factory=set)
     num_explained: int = 0
+    num_remarks: int = 0
 
     def reject(self, name: str, count: int = 1) -> None:
         """Count lines or files that became no item."""
@@ -35,6 +36,12 @@ class Tally:
         """Say on stderr why a line was rejected; after ten of them, the counts say enough."""
         self.num_explained += 1
         if self.num_explained <= _MAX_EXPLAINED:
+            note(message)
+
+    def remark(self, message: str) -> None:
+        """Say on stderr what is to be known of a whole list or feed, of ten at most."""
+        self.num_remarks += 1
+        if self.num_remarks <= _MAX_EXPLAINED:
             note(message)
 
 

@@ -16,6 +16,15 @@ from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.queue import UnitOfWork
 
 _MAX_PAGE = 1000
+_NO_COUNTS: Mapping[str, object] = {
+    "num_seen": 0,
+    "num_added": 0,
+    "num_duplicates": 0,
+    "num_discoveries": 0,
+    "rejected": {},
+    "examples": [],
+    "note": None,
+}
 
 
 class DiscoveryState(StrEnum):
@@ -92,8 +101,7 @@ def _write_request(
         "address": address.address,
         "state": DiscoveryState.QUEUED.value,
         "is_plan": is_plan,
-        "num_seen": 0,
-        "num_added": 0,
+        **_NO_COUNTS,
         "validators": {},
         "created_at": now,
         "updated_at": now,
@@ -106,7 +114,7 @@ def _write_request(
     becomes_real = found.is_plan and not is_plan
     if found.state == DiscoveryState.QUEUED and not becomes_real:
         return
-    values = {"state": DiscoveryState.QUEUED.value, "is_plan": is_plan, "num_seen": 0, "num_added": 0}
+    values = {"state": DiscoveryState.QUEUED.value, "is_plan": is_plan, **_NO_COUNTS}
     if becomes_real:  # its items have no jobs yet: "not changed since" would leave them without
         values["validators"] = {}
     values |= {"error_class": None, "error": None, "updated_at": now}

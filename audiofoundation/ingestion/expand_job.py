@@ -5,7 +5,7 @@ and one that is read twice adds nothing twice.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from audiofoundation.catalog.tables import Collection, Discovery
 from audiofoundation.errors import AudioFoundationError, RateLimited
 from audiofoundation.ingestion.catalog_items import add_items, retry_found
 from audiofoundation.ingestion.discoveries import DiscoveryState, enqueue_expansion
+from audiofoundation.ingestion.discovery_counts import count_page, note_of
 from audiofoundation.ingestion.job_directory import job_directory
 from audiofoundation.ingestion.lanes import youtube_site
 from audiofoundation.ingestion.pacing import Ending
@@ -49,6 +50,16 @@ class _Started:
 
 
 @dataclass(frozen=True, slots=True)
+class _Ended:
+    """A reading that came to its end; `is_unchanged`: the other side had nothing new since the last one."""
+
+    num_seen: int
+    validators: Mapping[str, str]
+    tool_version: str
+    is_unchanged: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DiscoveryExpand:
     """Handles `ingest.expand`.
 
@@ -69,16 +80,17 @@ class DiscoveryExpand:
         deadline = time.monotonic() + _WALL_S
         with job_directory(self.work_dir, claim) as directory:
             found = self._load(claim.subject_id, directory)
-            num_seen, validators = found.reading.start, dict[str, str]()
+            num_seen, validators, is_unchanged = found.reading.start, dict[str, str](), bool(found.reading.validators)
             with self._way_out(found.address.kind, claim) as identity:
                 source = create_source(found.address.kind, self.settings, identity=identity, attempt=claim.attempt)
                 for page in source.pages(found.address.address, found.reading):
                     self._add(claim, page, num_seen, found.address.kind, source.tool_version)
                     num_seen += page.num_entries
-                    validators = dict(page.validators)
+                    validators, is_unchanged = dict(page.validators), False
                     if page.num_entries and time.monotonic() > deadline:
                         return lambda unit: enqueue_expansion(unit, claim.subject_id)
-        return _finished(claim.subject_id, num_seen, validators, source.tool_version)
+        ended = _Ended(num_seen, validators, source.tool_version, is_unchanged)
+        return _finished(claim.subject_id, ended)
 
     def on_failure(self, unit: UnitOfWork, claim: Claim, error: AudioFoundationError) -> None:
         """Write why the job has ended without a result; what it had found stays."""
@@ -126,25 +138,26 @@ class DiscoveryExpand:
                 unit, collection, lines, license_policy=policy, is_plan=row.is_plan, discovery_id=claim.subject_id
             )
             if row.num_seen == num_seen:  # else it was asked for again meanwhile, from the start
-                row.num_seen += page.num_entries
-                row.num_added += added.num_added
+                count_page(row, page, added)
             row.tool_version = tool_version
 
         lease.record(self.queue, claim, effect, settings=self.jobs)
 
 
-def _finished(discovery_id: str, num_seen: int, validators: dict[str, str], tool_version: str) -> Effect:
+def _finished(discovery_id: str, ended: _Ended) -> Effect:
     def effect(unit: UnitOfWork) -> None:
         row = unit.session.scalars(select(Discovery).where(Discovery.id == discovery_id).with_for_update()).one()
-        if row.num_seen != num_seen:
+        if row.num_seen != ended.num_seen:
             enqueue_expansion(unit, discovery_id)
             return
-        if not num_seen and not row.is_plan:  # nothing has changed there; what failed here is tried again all the same
+        # Nothing has changed there; what failed here is tried again all the same.
+        if not ended.num_seen and not row.is_plan:
             retry_found(unit, row.collection_id, discovery_id)
         row.state = DiscoveryState.DONE
-        row.tool_version = tool_version
+        row.tool_version = ended.tool_version
         row.error_class = row.error = None
-        if validators:
-            row.validators = dict(validators)
+        row.note = note_of(row, is_unchanged=ended.is_unchanged)
+        if ended.validators:
+            row.validators = dict(ended.validators)
 
     return effect

@@ -7,7 +7,7 @@ from audiofoundation.ingestion.source import Source, SourceLine, SourceRejected,
 from audiofoundation.ingestion.sources.addresses import parse_discovery
 from audiofoundation.ingestion.sources.protocol import DiscoveryAddress, DiscoveryKind
 
-_MAX_EXAMPLES = 10
+MAX_EXAMPLES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def parse_lines(
         except SourceRejected as refusal:
             name = refusal.rejection.value
             parsed.rejected[name] = parsed.rejected.get(name, 0) + 1
-            if len(parsed.examples) < _MAX_EXAMPLES:
+            if len(parsed.examples) < MAX_EXAMPLES:
                 parsed.examples.append(RejectedLine(index, name, refusal.message))
     return parsed
 

@@ -101,6 +101,14 @@ class ItemOut(BaseModel):
     created_at: float
 
 
+class EntryRejected(BaseModel):
+    """One line of a list or entry of a feed that became no item."""
+
+    number: int | None = Field(description="Which line or entry it is, from 1; null where that is not known")
+    rejection: str
+    message: str
+
+
 class DiscoveryOut(BaseModel):
     id: str
     kind: str
@@ -109,6 +117,11 @@ class DiscoveryOut(BaseModel):
     is_plan: bool
     num_seen: int = Field(description="Entries read so far")
     num_added: int = Field(description="New items among them")
+    num_duplicates: int = Field(description="Entries that name what the collection has, or what an earlier entry names")
+    num_discoveries: int = Field(description="Searches, channels and feeds that a list names; they are expanded too")
+    rejected: dict[str, int] = Field(description="Entries that became no item, by class")
+    examples: list[EntryRejected] = Field(description="The first ten of those entries")
+    note: str | None = Field(description="What to say of it when it is done and named nothing")
     tool_version: str | None
     error_class: str | None
     error: str | None

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select
 
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.catalog.tables import Discovery, Item, Job
-from audiofoundation.ingestion.sources import feed, youtube_listing
+from audiofoundation.ingestion.sources import feed, http_list, youtube_listing
 from audiofoundation.jobs import lease
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.owner import current_owner
@@ -117,15 +117,12 @@ def test_what_failed_is_tried_again_though_its_feed_has_not_changed(
     assert plane.get("/v1/collections/found")["states"] == {"stored": 1}
 
 
-def test_an_expansion_that_is_killed_goes_on_where_it_stopped(
-    plane: DataPlane, server: FileServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Killed(BaseException):
-        pass
+class Killed(BaseException):
+    """The process ends here."""
 
-    monkeypatch.setattr(feed, "_ENTRIES_PER_PAGE", 2)
-    server.files["/feed"] = podcast(server, *"abcdefg")
-    plane.post(ITEMS, {"sources": [f"feed:{server.url('/feed')}"], "plan": True})
+
+def kill_at_third_page(plane: DataPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the expansion that waits until it is about to write its third page; leave its job to another worker."""
     claim = lease.claim_next(
         plane.queue.engine, JobKind.INGEST_EXPAND, owner=current_owner(), settings=plane.settings.jobs
     )
@@ -140,18 +137,127 @@ def test_an_expansion_that_is_killed_goes_on_where_it_stopped(
             raise Killed
         record(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(lease, "record", record_two)
-    with pytest.raises(Killed):
-        plane.expand(claim)
-    (discovery,) = discoveries(plane)
-    assert (discovery["state"], discovery["num_seen"], discovery["num_added"]) == ("queued", 4, 4)
+    with monkeypatch.context() as patched:
+        patched.setattr(lease, "record", record_two)
+        with pytest.raises(Killed):
+            plane.expand(claim)
     lease.release(plane.queue.engine, claim)
     make_due(plane.queue.engine)
-    num_pages = -100
+
+
+def test_an_expansion_that_is_killed_goes_on_where_it_stopped(
+    plane: DataPlane, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_ENTRIES_PER_PAGE", 2)
+    server.files["/feed"] = podcast(server, *"abcdefg")
+    plane.post(ITEMS, {"sources": [f"feed:{server.url('/feed')}"], "plan": True})
+    kill_at_third_page(plane, monkeypatch)
+    (discovery,) = discoveries(plane)
+    assert (discovery["state"], discovery["num_seen"], discovery["num_added"]) == ("queued", 4, 4)
     plane.run_jobs()
     (discovery,) = discoveries(plane)
     assert (discovery["state"], discovery["num_seen"], discovery["num_added"]) == ("done", 7, 7)
     assert plane.get("/v1/collections/found")["items"] == 7
+
+
+def test_what_a_killed_expansion_had_rejected_is_counted_once(
+    plane: DataPlane, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_list, "_LINES_PER_PAGE", 2)
+    lines = ["https://x.org/a", "bad", "https://x.org/b", "https://x.org/a", "ftp://x.org/c", "https://x.org/b"]
+    server.files["/list.txt"] = "\n".join(lines).encode()
+    plane.post(ITEMS, {"sources": [server.url("/list.txt")], "plan": True})
+    kill_at_third_page(plane, monkeypatch)
+    (discovery,) = discoveries(plane)
+    assert (discovery["num_seen"], discovery["num_duplicates"], discovery["rejected"]) == (4, 1, {"not_a_url": 1})
+    plane.run_jobs()
+    (discovery,) = discoveries(plane)
+    assert (discovery["num_seen"], discovery["num_added"], discovery["num_duplicates"]) == (6, 2, 2)
+    assert discovery["rejected"] == {"not_a_url": 1, "unsupported_scheme": 1}
+    assert numbers_of(discovery) == [2, 5]
+
+
+def test_an_expansion_that_starts_over_meanwhile_counts_each_line_once(
+    plane: DataPlane, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_list, "_LINES_PER_PAGE", 2)
+    server.files["/list.txt"] = "\n".join([server.url("/a"), "bad", server.url("/a"), "worse"]).encode()
+    body: dict[str, object] = {"sources": [server.url("/list.txt")]}
+    plane.post(ITEMS, {**body, "plan": True})
+    record, num_pages = lease.record, 0
+
+    def ask_before_the_second(*args: object, **kwargs: object) -> None:
+        nonlocal num_pages
+        num_pages += 1
+        if num_pages == 2:
+            plane.post(ITEMS, body)  # in earnest: it is read from its start again
+        record(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(lease, "record", ask_before_the_second)
+    plane.run_jobs()
+    (discovery,) = discoveries(plane)
+    assert (discovery["state"], discovery["num_seen"], discovery["num_duplicates"]) == ("done", 4, 2)
+    assert (discovery["rejected"], numbers_of(discovery)) == ({"not_a_url": 2}, [2, 4])
+
+
+def numbers_of(discovery: dict[str, object]) -> list[object]:
+    examples = discovery["examples"]
+    assert isinstance(examples, list)
+    return [example["number"] for example in examples]
+
+
+def test_lines_of_a_list_that_became_no_item_are_counted_and_explained(plane: DataPlane, server: FileServer) -> None:
+    lines = ["url,title", "https://x.org/a,", "https://x.org/a,again", "", f"sha256:{'0' * 64},", *["bad,"] * 12]
+    server.files["/list.csv"] = "\n".join(lines).encode()
+    for num_added, num_duplicates in ((1, 1), (0, 2)):
+        server.files["/list.csv"] += b"\n"  # another list than before
+        plane.post(ITEMS, {"sources": [server.url("/list.csv")], "plan": True})
+        plane.run_jobs()
+        (discovery,) = discoveries(plane)
+        assert (discovery["num_added"], discovery["num_duplicates"]) == (num_added, num_duplicates)
+        assert discovery["rejected"] == {"not_a_url": 12, "not_uploaded": 1}
+        assert (numbers_of(discovery), discovery["note"]) == (list(range(6, 16)), None)
+    assert "'bad' is no URL" in str(discovery["examples"])
+
+
+def test_an_entry_of_a_feed_that_became_no_item_is_explained(plane: DataPlane, server: FileServer) -> None:
+    entries = "<item/><item><enclosure url='ftp://x.org/a'/></item><item><enclosure url='https://x.org/b'/></item>"
+    server.files["/feed"] = f"<rss><channel>{entries}</channel></rss>".encode()
+    plane.post(ITEMS, {"sources": [f"feed:{server.url('/feed')}"], "plan": True})
+    plane.run_jobs()
+    (discovery,) = discoveries(plane)
+    assert (discovery["num_seen"], discovery["num_added"], discovery["num_duplicates"]) == (3, 1, 0)
+    assert (discovery["rejected"], numbers_of(discovery)) == ({"unsupported_scheme": 1}, [2])
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "words"),
+    [
+        ("/feed.xml", b"<rss><channel><item/><item/></channel></rss>", "no entry has an enclosure"),
+        ("/feed.xml", b"<rss><channel/></rss>", "(entries read: 0)"),
+        ("/list.csv", b"url,title\n", "the list names nothing"),
+        ("/list.txt", b"# nothing yet\n", "the list names nothing"),
+    ],
+)
+def test_what_names_nothing_says_so_until_it_names_something(
+    plane: DataPlane, server: FileServer, name: str, body: bytes, words: str
+) -> None:
+    source: dict[str, object] = {"sources": [server.url(name)], "plan": True}
+    server.files[name] = body
+    plane.post(ITEMS, source)
+    plane.run_jobs()
+    (discovery,) = discoveries(plane)
+    assert discovery["state"] == "done"
+    assert words in str(discovery["note"])
+    plane.post(ITEMS, source)
+    plane.run_jobs()
+    (discovery,) = discoveries(plane)
+    assert "not changed" in str(discovery["note"])
+    server.files[name] = podcast(server, "a") if name == "/feed.xml" else body + b"https://x.org/a\n"
+    plane.post(ITEMS, source)
+    plane.run_jobs()
+    (discovery,) = discoveries(plane)
+    assert (discovery["num_added"], discovery["note"]) == (1, None)
 
 
 def test_one_that_takes_long_is_continued_by_its_next_run(
@@ -182,6 +288,19 @@ def test_a_list_on_the_web_may_name_feeds_but_no_further_lists(plane: DataPlane,
     found = {str(item["source"]) for item in plane.items("found")}
     assert found == {server.url("/a.wav"), server.url("/b.wav"), "https://x.org/a.wav", server.url("/list.csv")}
     assert plane.get("/v1/collections/found")["discoveries"] == {"done": 2}
+    listed = next(discovery for discovery in discoveries(plane) if discovery["kind"] == "list")
+    assert (listed["num_added"], listed["num_discoveries"], listed["rejected"]) == (2, 1, {"not_a_url": 1})
+
+
+def test_a_list_of_feeds_alone_names_something(plane: DataPlane, server: FileServer) -> None:
+    server.files["/list.txt"] = f"feed:{server.url('/feed')}".encode()
+    server.files["/feed"] = podcast(server, "a")
+    plane.post(ITEMS, {"sources": [server.url("/list.txt")], "plan": True})
+    plane.run_jobs()
+    assert sorted((row["kind"], row["num_discoveries"], row["note"]) for row in discoveries(plane)) == [
+        ("feed", 0, None),
+        ("list", 1, None),
+    ]
 
 
 @pytest.mark.parametrize(

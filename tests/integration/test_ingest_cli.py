@@ -123,6 +123,39 @@ def test_a_licence_named_with_the_command_is_that_of_addresses_and_files_without
 
 
 @pytest.mark.usefixtures("plane")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_list_on_the_web_is_counted_like_the_same_list_here(tmp_path: Path, encoding: str) -> None:
+    lines = "url,title\nhttps://x.org/a,\nhttps://x.org/a,again\nnonsense,\nhttps://x.org/a,\nftp://x.org/b,\n"
+    path = tmp_path / "list.csv"
+    path.write_text(lines if encoding == "utf-8" else lines.removeprefix("url,title\n"), encoding=encoding)
+    here = run_json("ingest", path, "-c", "here", "--plan")
+    with serving_files(FileServer({"/list.csv": path.read_bytes()})) as files:
+        there = run_json("ingest", files.url("/list.csv"), "-c", "there", "--plan")
+        result = run("ingest", files.url("/list.csv"), "-c", "text", "--plan")
+        address = files.url("/list.csv")
+    counts = ("added", "duplicates", "rejected")
+    assert {name: there[name] for name in counts} == {name: here[name] for name in counts}
+    assert sum(there["rejected"].values()) >= 2
+    summary = f"{there['added']} added, {there['duplicates']} there already, {sum(there['rejected'].values())} lines"
+    assert summary in result.stdout
+    if encoding == "utf-8":
+        assert (there["added"], there["duplicates"]) == (1, 2)
+        assert f"{address}:4: 'nonsense' is no URL" in result.stderr
+        assert f"{address}:6: 'ftp' addresses" in result.stderr
+
+
+@pytest.mark.usefixtures("plane")
+def test_a_feed_without_recordings_is_not_passed_over_in_silence() -> None:
+    entries = "<item><enclosure url='ftp://x.org/a'/></item>"
+    bodies = {name: f"<rss><channel>{body}</channel></rss>".encode() for name, body in (("/e", ""), ("/b", entries))}
+    with serving_files(FileServer(bodies)) as files:
+        result = run("ingest", f"feed:{files.url('/e')}", f"feed:{files.url('/b')}", "-c", "pod", "--plan")
+        assert f"{files.url('/e')}: the feed names no recording" in result.stderr
+        assert f"{files.url('/b')}, entry 1: 'ftp' addresses are not fetched" in result.stderr
+    assert "0 added, 0 there already, 1 lines rejected" in result.stdout
+
+
+@pytest.mark.usefixtures("plane")
 def test_a_takedown_of_what_was_never_here_says_that_it_bans_it() -> None:
     result = run("takedown", "https://never.example/a.mp3", "--wait")
     assert result.exit_code == 0

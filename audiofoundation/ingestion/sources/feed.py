@@ -34,10 +34,11 @@ class Feed:
         if document is None:
             return
         channel = Entry()
-        entries = islice(read_entries(path, channel=channel), reading.start, None)
+        entries = islice(enumerate(read_entries(path, channel=channel), start=1), reading.start, None)
         while found := list(islice(entries, _ENTRIES_PER_PAGE)):
-            lines = tuple(line for entry in found for line in _lines_of(entry, channel, document.url))
-            yield Page(lines, len(found), document.validators)
+            named = [(number, line) for number, entry in found for line in _lines_of(entry, channel, document.url)]
+            lines, numbers = tuple(line for _, line in named), tuple(number for number, _ in named)
+            yield Page(lines, len(found), document.validators, numbers)
         yield Page((), 0, document.validators)
 
 

@@ -46,7 +46,8 @@ class HttpList:
         lines = islice(listed_lines, reading.start, None)
         try:
             while found := list(islice(lines, _LINES_PER_PAGE)):
-                yield Page(tuple(listed.line for listed in found), len(found), document.validators)
+                numbers = tuple(listed.number for listed in found)
+                yield Page(tuple(listed.line for listed in found), len(found), document.validators, numbers)
         except InvalidRequest as error:
             raise FetchRefused(error.message) from error
         yield Page((), 0, document.validators)

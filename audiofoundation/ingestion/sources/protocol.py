@@ -58,11 +58,13 @@ class Page:
         lines: what they name.
         num_entries: how many entries were read for them, those that name nothing included.
         validators: what to ask with next time; kept when the reading is complete.
+        numbers: which line or entry of the source each of `lines` is, from 1; empty where that says nothing.
     """
 
     lines: tuple[SourceLine, ...]
     num_entries: int
     validators: Mapping[str, str] = field(default_factory=dict)
+    numbers: tuple[int, ...] = ()
 
 
 class MediaSource(Protocol):

@@ -10,9 +10,9 @@ from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 from sqlalchemy import Engine, inspect
 
-from audiofoundation.catalog.engine import NEWEST_REVISION, create_catalog_engine, migrate
+from audiofoundation.catalog.engine import NEWEST_REVISION, create_catalog_engine, migrate, read_session
 from audiofoundation.catalog.migrations import alembic_config
-from audiofoundation.catalog.tables import Base
+from audiofoundation.catalog.tables import Base, Discovery
 from audiofoundation.settings import CatalogSettings
 from tests.servers import PostgresServer, process_context
 
@@ -36,6 +36,24 @@ def test_newest_revision_is_the_head_of_the_scripts(engine: Engine) -> None:
     with engine.connect() as connection:
         scripts = ScriptDirectory.from_config(alembic_config(connection))
         assert scripts.get_current_head() == NEWEST_REVISION
+
+
+def test_a_discovery_made_before_its_rejections_were_counted_is_kept(engine: Engine) -> None:
+    with engine.begin() as connection:
+        for name in ("num_duplicates", "num_discoveries", "rejected", "examples", "note"):
+            connection.exec_driver_sql(f"ALTER TABLE discoveries DROP COLUMN {name}")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0005'")
+        connection.exec_driver_sql("INSERT INTO collections VALUES ('col', 'pod', 'crawled', 0, 0)")
+        columns = "id, collection_id, kind, address, state, is_plan, num_seen, num_added, validators"
+        connection.exec_driver_sql(
+            f"INSERT INTO discoveries ({columns}, created_at, updated_at) "
+            "VALUES ('disc', 'col', 'feed', 'https://x.org/feed', 'done', false, 7, 5, '{}', 0, 0)"
+        )
+    migrate(engine)
+    with read_session(engine) as session:
+        row = session.get_one(Discovery, "disc")
+        assert (row.num_seen, row.num_added, row.num_duplicates, row.num_discoveries) == (7, 5, 0, 0)
+        assert (row.rejected, row.examples, row.note) == ({}, [], None)
 
 
 def test_processes_that_migrate_at_once_all_succeed_on_sqlite(tmp_path: Path) -> None:
