@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from audiofoundation.features.mel import Float32, get_preset, log_mel
+from audiofoundation.features.mel_axis import frequency_ticks
 
 _DB_PER_NEPER = 20 / np.log(10)
 _RANGE_DB = 80.0
@@ -38,7 +39,8 @@ def draw_continuation(prompt: Float32, continuation: Float32, path: Path, *, tit
         vmax=level.max(),
         cmap="magma",
     )
-    mel.set(xlabel="seconds", ylabel="mel band")
+    mel.set(xlabel="seconds", ylabel="Hz")
+    mel.set_yticks(*frequency_ticks(config))
     for axes in (wave, mel):
         axes.axvline(seam, color="#35c48d", linewidth=1.5)
     top = config.num_bands - 2

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiofoundation.features.mel import MelConfig
+from audiofoundation.features.mel_axis import frequency_ticks
 from audiofoundation.shards.sample import Sample, SampleMeta
 
 if TYPE_CHECKING:
@@ -105,12 +106,10 @@ def draw_segments(samples: Sequence[Sample], config: MelConfig) -> bytes:
 def _histogram(axes: "Axes", panel: Panel) -> None:
     axes.set_title(panel.title, loc="left")
     axes.set_xlabel(panel.unit)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
     values = panel.values[np.isfinite(panel.values)]
     if not values.size:
         axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes)
-        axes.set_xticks([])
+        axes.set(xticks=[], yticks=[])
         return
     low, high = np.percentile(values, [0.5, 99.5])
     if high - low < 1e-9:
@@ -134,6 +133,7 @@ def _histogram(axes: "Axes", panel: Panel) -> None:
             fontsize=9,
         )
     axes.margins(x=0.02)
+    axes.locator_params(axis="y", nbins=3, integer=True)
 
 
 def _short(number: float) -> str:
@@ -156,7 +156,8 @@ def _segment(part: "Figure", sample: Sample, config: MelConfig, *, has_wave: boo
         cmap="magma",
         interpolation="nearest",
     )
-    mel.set(xlabel="seconds", ylabel="mel band")
+    mel.set(xlabel="seconds", ylabel="Hz")
+    mel.set_yticks(*frequency_ticks(config))
     rows[0].set_title(f"{meta.item_id[-8:]} · from {meta.offset_s:.1f} s", loc="left")
     if has_wave and (mono := sample.mono()) is not None:
         wave = mono.astype(np.float32) / np.float32(32768)
