@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
 import typer
@@ -70,6 +71,11 @@ def find_endpoint(url: str | None, data_dir: Path | None) -> Endpoint:
             f"no platform runs on {directory}; start one with `audiofoundation up`, or name one with --url"
         ) from error
     return Endpoint(str(ready["url"]).rstrip("/"), os.environ.get("AF_API_KEY") or str(ready["api_key"]))
+
+
+def path_to(*parts: str) -> str:
+    """Return the path under /v1 that the parts name. A name may hold anything: `?`, `#`, `%` and spaces are quoted."""
+    return "/".join(("/v1", *(quote(part, safe="") for part in parts)))
 
 
 class PlatformClient:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
+from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption, path_to
 from audiofoundation.cli.output import CommandError, JsonOption, create_progress, print_json, print_line
 
 HELP = """Copy a platform's dataset to a folder.
@@ -47,13 +47,13 @@ def export(
     from audiofoundation.interchange.staging import staged_folder
 
     with PlatformClient(url, data_dir=data_dir) as client:
-        listed = client.get(f"/v1/datasets/{dataset}/shards")
+        listed = client.get(path_to("datasets", dataset, "shards"))
         if format_ is ExportFormat.AUDIOCRAFT and not listed["has_waveform"]:
             raise CommandError("the dataset carries no audio: preprocess the collection with --with-waveform")
         with staged_folder(out) as stage:
-            client.download(f"/v1/datasets/{dataset}/manifest", stage / _MANIFEST)
+            client.download(path_to("datasets", dataset, "manifest"), stage / _MANIFEST)
             num_samples = _write(client, listed, format_, stage, out.expanduser().resolve())
-            if client.get(f"/v1/datasets/{dataset}/shards")["manifest_sha256"] != listed["manifest_sha256"]:
+            if client.get(path_to("datasets", dataset, "shards"))["manifest_sha256"] != listed["manifest_sha256"]:
                 raise CommandError("the dataset has changed meanwhile: run the command again")
             with (stage / _MANIFEST).open("rb") as lines:
                 num_recordings = sum(1 for _ in lines)

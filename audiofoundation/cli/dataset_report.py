@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
+from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption, path_to
 from audiofoundation.cli.output import JsonOption, print_json, print_line
 
 HELP = """Write one HTML file about a platform's dataset: lengths, loudness, spectra, quality, pictures of segments.
@@ -24,7 +24,7 @@ def report(
     data_dir: DataDirOption = None,
 ) -> None:
     with PlatformClient(url, data_dir=data_dir) as client:
-        client.download(f"/v1/datasets/{dataset}/report", out)
+        client.download(path_to("datasets", dataset, "report"), out)
     if is_json:
         print_json({"dataset": dataset, "out": str(out)})
     else:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from audiofoundation.cli import items
-from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
+from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption, path_to
 from audiofoundation.cli.ingest_report import discoveries_of, first_failures, report
 from audiofoundation.cli.output import EXIT_FAILURE, JsonOption, PlainProgress, create_progress, note
 from audiofoundation.cli.source_lists import PlacedLine, Sources, in_batches, licensed, sort_sources
@@ -112,7 +112,7 @@ def _run(client: PlatformClient, found: Sources, order: IngestOrder) -> tuple[Ta
     elif order.is_plan and tally.discoveries:
         progress_now = wait_until_expanded(client, collection_id)
     else:
-        progress_now = client.get(f"/v1/collections/{collection_id}")
+        progress_now = client.get(path_to("collections", collection_id))
     for discovery in discoveries_of(client, collection_id, tally.discoveries):
         _count_found(discovery, tally)
     return tally, progress_now
@@ -125,7 +125,7 @@ def _add_lines(
     if len(short) < len(batch):
         tally.reject("too_long", len(batch) - len(short))
     body = {"sources": [licensed(line.value, order.license) for line in short], "plan": order.is_plan}
-    answer = client.post(f"/v1/collections/{collection_id}/items", body=body)
+    answer = client.post(path_to("collections", collection_id, "items"), body=body)
     tally.num_added += answer["added"]
     tally.num_duplicates += answer["duplicates"]
     tally.discoveries.update(answer["discoveries"])
@@ -177,7 +177,7 @@ def _wait(
     with create_progress() as progress:
         task, plain = progress.add_task(what, total=None), PlainProgress()
         while True:
-            found = client.get(f"/v1/collections/{collection}")
+            found = client.get(path_to("collections", collection))
             if not (num_pending := count_pending(found)):
                 return found
             total = found["items"] + sum(found["discoveries"].values())

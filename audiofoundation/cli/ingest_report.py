@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from audiofoundation.cli.client import PlatformClient
+from audiofoundation.cli.client import PlatformClient, path_to
 from audiofoundation.cli.output import print_json, print_line, print_table
 from audiofoundation.cli.uploads import Tally
 
@@ -25,7 +25,9 @@ def discoveries_of(client: PlatformClient, collection_id: str, ids: Collection[s
     """Yield those of a collection's discoveries that this command asked for."""
     cursor = ""
     while ids:
-        page = client.get(f"/v1/collections/{collection_id}/discoveries", params={"limit": 1000, "cursor": cursor})
+        page = client.get(
+            path_to("collections", collection_id, "discoveries"), params={"limit": 1000, "cursor": cursor}
+        )
         yield from (found for found in page["discoveries"] if found["id"] in ids)
         if page["next_cursor"] is None:
             return
@@ -41,7 +43,7 @@ def first_failures(client: PlatformClient, progress: dict[str, Any], discoveries
     ][:_MAX_FAILURES]
     if progress["states"].get("failed") and len(found) < _MAX_FAILURES:
         params: dict[str, str | int] = {"state": "failed", "limit": _MAX_FAILURES - len(found)}
-        items = client.get(f"/v1/collections/{progress['id']}/items", params=params)["items"]
+        items = client.get(path_to("collections", progress["id"], "items"), params=params)["items"]
         found += [Failure(item["source"], item["error_class"] or "", item["error"] or "") for item in items]
     return found
 

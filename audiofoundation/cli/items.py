@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
+from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption, path_to
 from audiofoundation.cli.output import JsonOption, print_json, print_line, print_table
 from audiofoundation.ingestion.states import ItemState
 
@@ -40,7 +40,7 @@ def items(
     if state is not None:
         params["state"] = state.value
     with PlatformClient(url, data_dir=data_dir) as client:
-        page = client.get(f"/v1/collections/{collection}/items", params=params)
+        page = client.get(path_to("collections", collection, "items"), params=params)
     if is_json:
         print_json(page)
         return

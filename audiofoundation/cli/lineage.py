@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 from rich.markup import escape
 from rich.tree import Tree
 
-from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
+from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption, path_to
 from audiofoundation.cli.output import JsonOption, note, print_json, print_renderable
 
 _HELP = """Show what a thing comes from and what came of it, from the source to the models.
@@ -37,7 +36,7 @@ def lineage(
     data_dir: DataDirOption = None,
 ) -> None:
     with PlatformClient(url, data_dir=data_dir) as client:
-        found = client.get(f"/v1/lineage/{quote(name, safe='')}")
+        found = client.get(path_to("lineage", name))
     if is_json:
         print_json(found)
         return

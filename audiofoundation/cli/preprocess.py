@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
+from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption, path_to
 from audiofoundation.cli.ingest import wait_until_settled
 from audiofoundation.cli.output import (
     EXIT_FAILURE,
@@ -110,7 +110,7 @@ def _wait_until_ready(client: PlatformClient, dataset: str) -> dict[str, Any]:
     with create_progress() as progress:
         task, plain = progress.add_task("preprocessing", total=None), PlainProgress()
         while True:
-            found = client.get(f"/v1/datasets/{dataset}")
+            found = client.get(path_to("datasets", dataset))
             num_items = sum(found["states"].values())
             num_done = num_items - found["states"].get("queued", 0)
             progress.update(task, total=num_items, completed=num_done)

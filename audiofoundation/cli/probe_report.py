@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
+from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption, path_to
 from audiofoundation.cli.output import CommandError, JsonOption, print_json, print_line
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def probe_report(
     if output.suffix not in (".html", ".png"):
         raise CommandError(f"{output} is neither .html nor .png: choose one of them")
     with PlatformClient(url, data_dir=data_dir) as client:
-        report = client.get(f"/v1/collections/{collection}/probe-report")
+        report = client.get(path_to("collections", collection, "probe-report"))
     picture = draw(report)
     output.write_bytes(picture if output.suffix == ".png" else to_page(report, picture).encode())
     if is_json:

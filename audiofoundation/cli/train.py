@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption
+from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption, path_to
 from audiofoundation.cli.output import (
     EXIT_FAILURE,
     EXIT_USAGE,
@@ -107,13 +107,13 @@ def list_runs(
 def show(run: _Run, url: UrlOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Show how far a run is."""
     with PlatformClient(url, data_dir=data_dir) as client:
-        _print_run(client.get(f"/v1/runs/{run}"), as_json=as_json)
+        _print_run(client.get(path_to("runs", run)), as_json=as_json)
 
 
 def cancel(run: _Run, url: UrlOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Stop a run; it saves first, and `train --resume` goes on with it."""
     with PlatformClient(url, data_dir=data_dir) as client:
-        _print_run(client.post(f"/v1/runs/{run}/cancel"), as_json=as_json)
+        _print_run(client.post(path_to("runs", run, "cancel")), as_json=as_json)
 
 
 def promote(run: _Run, url: UrlOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
@@ -129,7 +129,7 @@ def demote(run: _Run, url: UrlOption = None, data_dir: DataDirOption = None, as_
 
 def _mark(run: str, action: str, words: str, url: str | None, data_dir: Path | None, *, as_json: bool) -> None:
     with PlatformClient(url, data_dir=data_dir) as client:
-        model = client.post(f"/v1/runs/{run}/{action}")
+        model = client.post(path_to("runs", run, action))
     if as_json:
         print_json({"run": run, "model": model["model"], "state": model["state"]})
     else:
@@ -167,7 +167,7 @@ def _follow(client: PlatformClient, run: dict[str, Any]) -> dict[str, Any]:
                 _update(progress, task, run, speed)
                 plain.say(f"{name}: {run['state']}, step {run['step']} of {run['num_steps']}{_loss_of(run)}")
                 time.sleep(_POLL_S)
-                run = client.get(f"/v1/runs/{name}")
+                run = client.get(path_to("runs", name))
             _update(progress, task, run, speed)
     except KeyboardInterrupt:
         note(f"the run goes on; follow it with `audiofoundation train --resume {name} --wait`")

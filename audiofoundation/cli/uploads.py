@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from audiofoundation.cli.client import PlatformClient
+from audiofoundation.cli.client import PlatformClient, path_to
 from audiofoundation.cli.output import CommandError, note
 from audiofoundation.cli.source_lists import in_batches, licensed
 from audiofoundation.identifiers import sha256_of_stream
@@ -86,7 +86,7 @@ class Uploader:
         named = ({"source": f"sha256:{digest}", "title": _name(path)} for digest, path in hashed.items())
         sources = [licensed(line, self.license) for line in named]
         body = {"sources": sources, "plan": self.is_plan}
-        answer = self.client.post(f"/v1/collections/{self.collection_id}/items", body=body)
+        answer = self.client.post(path_to("collections", self.collection_id, "items"), body=body)
         tally.num_added += answer["added"]
         tally.num_duplicates += answer["duplicates"]
         missing: list[str] = answer["missing"]
@@ -98,7 +98,7 @@ class Uploader:
         return missing
 
     def _put(self, path: Path, digest: str) -> bool:
-        route = f"/v1/collections/{self.collection_id}/files/{digest}"
+        route = path_to("collections", self.collection_id, "files", digest)
         known = {"name": _name(path), "license": self.license}
         params = {key: text for key, text in known.items() if text is not None}
         try:

@@ -67,6 +67,27 @@ def test_failed_files_are_named_with_their_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("plane")
+@pytest.mark.parametrize("name", ["ä b?c#d%2F%e 音声", "..."])
+def test_a_collection_is_reached_by_any_name_that_it_may_have(name: str, tmp_path: Path) -> None:
+    run_json("ingest", recordings(1)[0], "-c", name, "--wait")
+
+    assert [item["state"] for item in run_json("items", "-c", name)["items"]] == ["stored"]
+    assert run_json("preprocess", "-c", name, "--wait")["items"] == 1
+    report = tmp_path / "report.png"
+    assert run_json("probe-report", name, "-o", report)["collection"] == name
+    assert f"no collection is called {name + '%'!r}" in str(run("items", "-c", name + "%").exception)
+
+
+@pytest.mark.usefixtures("plane")
+@pytest.mark.parametrize("name", ["a/b", "/", "a\nb", "a\x00b", "a\x85b", ".", ".."])
+def test_a_name_that_no_address_can_carry_is_refused_in_a_sentence(name: str) -> None:
+    refused = run("ingest", recordings(1)[0], "-c", name)
+
+    assert refused.exit_code == 1
+    assert str(refused.exception).startswith("name: a collection's name stands in addresses: it holds no /")
+
+
+@pytest.mark.usefixtures("plane")
 def test_a_collection_without_any_recording_ends_the_command_with_one(tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(b"RIFF\x00\x00\x00\x00WAVEnothing")
     found = run_json("ingest", tmp_path, "-c", "clips", "--wait", exit_code=1)
