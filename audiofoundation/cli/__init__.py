@@ -15,6 +15,7 @@ from audiofoundation.settings import no_setting
 _MODULES = (
     "up",
     "ingest",
+    "listings",
     "probe_report",
     "preprocess",
     "train",

@@ -1,4 +1,4 @@
-"""`audiofoundation dataset`: datasets in the forms that others read."""
+"""`audiofoundation dataset`: the datasets that there are, and the forms of them that others read."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audiofoundation.cli import dataset_export, dataset_report
+from audiofoundation.cli import dataset_export, dataset_report, listings
 from audiofoundation.cli.output import (
     CommandError,
     JsonOption,
@@ -39,7 +39,12 @@ _TARGETS = ("musicgen", "whisper")
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Datasets in the forms that others read.", no_args_is_help=True, rich_markup_mode=None)
+    group = typer.Typer(
+        help="List datasets, report on them, and bring them into the forms that others read.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    group.command("list", help=listings.DATASETS_HELP)(listings.list_datasets)
     group.command("build", help=_BUILD_HELP)(build)
     group.command("export", help=dataset_export.HELP)(dataset_export.export)
     group.command("report", help=dataset_report.HELP)(dataset_report.report)

@@ -1,12 +1,11 @@
 """`audiofoundation items`: what a collection holds, and where each of it came from."""
 
-import time
 from typing import Annotated
 
 import typer
 
 from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption, path_to
-from audiofoundation.cli.output import JsonOption, print_json, print_line, print_table
+from audiofoundation.cli.output import JsonOption, print_json, print_more, print_table, readable_time
 from audiofoundation.ingestion.states import ItemState
 
 _HELP = """Show a collection's items with their state and where they came from, a page at a time.
@@ -56,13 +55,12 @@ def items(
     }
     known = {name: cells for name, cells in columns.items() if name == "item" or any(cells)}
     print_table(tuple(known), list(zip(*known.values(), strict=True)), has_ids=True)
-    if page["next_cursor"]:
-        print_line(f"more with --cursor {page['next_cursor']}")
+    print_more(page["next_cursor"])
 
 
 def _when(item: dict[str, float | None]) -> str:
     retrieved_at = item["retrieved_at"]
-    return "" if retrieved_at is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(retrieved_at))
+    return "" if retrieved_at is None else readable_time(retrieved_at)
 
 
 def _why(item: dict[str, str | None]) -> str:

@@ -74,6 +74,17 @@ def print_line(text: str) -> None:
     sys.stdout.flush()
 
 
+def print_more(next_cursor: str | None) -> None:
+    """After a page of a list, say how to get the next one, if there is one."""
+    if next_cursor:
+        print_line(f"more with --cursor {next_cursor}")
+
+
+def readable_time(seconds: float) -> str:
+    """Return a time since the epoch as day and minute, UTC."""
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
+
+
 def note(text: str) -> None:
     """Print one line on stderr."""
     stderr.print(text, markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from audiofoundation.catalog.cursors import check_cursor
 from audiofoundation.catalog.tables import Discovery
 from audiofoundation.identifiers import derive_id
 from audiofoundation.ingestion.sources.protocol import DiscoveryAddress
@@ -81,9 +82,9 @@ def count_discoveries(session: Session, collection_id: str) -> Mapping[str, int]
 
 
 def discovery_page(session: Session, collection_id: str, *, cursor: str | None, limit: int) -> DiscoveryPage:
-    """Return the discoveries after the cursor."""
+    """Return the discoveries after the cursor. Raises InvalidRequest for a wrong cursor."""
     limit = min(limit, _MAX_PAGE)
-    is_next = (Discovery.collection_id == collection_id) & (Discovery.id > (cursor or ""))
+    is_next = (Discovery.collection_id == collection_id) & (Discovery.id > check_cursor(cursor, prefix="disc"))
     found: Sequence[Discovery] = session.scalars(
         select(Discovery).where(is_next).order_by(Discovery.id).limit(limit + 1)
     ).all()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from audiofoundation.catalog.cursors import check_cursor
 from audiofoundation.catalog.tables import Asset, Collection, Item, ItemCount
 from audiofoundation.errors import InvalidRequest
 from audiofoundation.ingestion.discoveries import count_discoveries
@@ -75,15 +76,16 @@ def collection_progress(session: Session, collection: Collection, *, fetch: Fetc
 def item_page(
     session: Session, collection: Collection, *, state: str | None, cursor: str | None, limit: int
 ) -> ItemPage:
-    """Return the items after the cursor. Raises InvalidRequest when there is no such state."""
+    """Return the items after the cursor. Raises InvalidRequest when there is no such state or cursor."""
     if state is not None and state not in ItemState.__members__.values():
         known = ", ".join(ItemState)
         raise InvalidRequest(f"there is no state {state!r}; choose one of {known}", param="state")
+    after = check_cursor(cursor, prefix="item")
     limit = min(limit, _MAX_PAGE)
     found: list[Item] = []
     # One stretch of the index (collection, state, id) per state: an index without the state would cost every insert.
     for wanted in ItemState if state is None else (state,):
-        is_next = (Item.collection_id == collection.id) & (Item.state == wanted) & (Item.id > (cursor or ""))
+        is_next = (Item.collection_id == collection.id) & (Item.state == wanted) & (Item.id > after)
         found += session.scalars(select(Item).where(is_next).order_by(Item.id).limit(limit + 1))
     found.sort(key=lambda item: item.id)
     page = tuple(found[:limit])

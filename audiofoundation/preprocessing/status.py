@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from audiofoundation.catalog.cursors import check_cursor
 from audiofoundation.catalog.tables import Dataset, DatasetItem, Shard
 from audiofoundation.errors import InvalidRequest, NotFound
 from audiofoundation.preprocessing.states import DatasetItemState, ShardState
@@ -110,15 +111,15 @@ def union_s(spans: Iterable[tuple[float, float]]) -> float:
 def dataset_item_page(
     session: Session, dataset: Dataset, *, state: str | None, cursor: str | None, limit: int
 ) -> DatasetItemPage:
-    """Return the recordings after the cursor. Raises InvalidRequest when there is no such state."""
+    """Return the recordings after the cursor. Raises InvalidRequest when there is no such state or cursor."""
     statement = select(DatasetItem).where(DatasetItem.dataset_id == dataset.id).order_by(DatasetItem.item_id)
     if state is not None:
         if state not in DatasetItemState.__members__.values():
             known = ", ".join(DatasetItemState)
             raise InvalidRequest(f"there is no state {state!r}; choose one of {known}", param="state")
         statement = statement.where(DatasetItem.state == state)
-    if cursor:
-        statement = statement.where(DatasetItem.item_id > cursor)
+    if after := check_cursor(cursor, prefix="item"):
+        statement = statement.where(DatasetItem.item_id > after)
     limit = min(limit, _MAX_PAGE)
     found = tuple(session.scalars(statement.limit(limit + 1)))
     return DatasetItemPage(found[:limit], found[limit - 1].item_id if len(found) > limit else None)

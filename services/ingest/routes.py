@@ -15,6 +15,7 @@ from audiofoundation.ingestion.catalog_items import (
     ensure_collection,
     get_collection,
 )
+from audiofoundation.ingestion.collections import CollectionEntry, collection_page
 from audiofoundation.ingestion.discoveries import discovery_page
 from audiofoundation.ingestion.parsed_lines import parse_lines
 from audiofoundation.ingestion.progress import CollectionProgress, collection_progress, item_page
@@ -27,8 +28,10 @@ from services.ingest import collector_routes, lineage_routes
 from services.ingest.events import add_event_route
 from services.ingest.probe_routes import add_probe_routes
 from services.ingest.schemas import (
+    CollectionEntryOut,
     CollectionIn,
     CollectionOut,
+    CollectionPageOut,
     DiscoveryOut,
     DiscoveryPageOut,
     ItemOut,
@@ -64,6 +67,13 @@ def _add_collection_routes(router: APIRouter, container: Container) -> None:
         with container.queue.unit_of_work() as unit:
             collection = ensure_collection(unit.session, body.name, scope=body.policy)
             return _to_out(collection_progress(unit.session, collection, fetch=container.settings.fetch))
+
+    @router.get("", summary="List collections, the newest first, a page at a time")
+    def get_all(cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> CollectionPageOut:
+        with read_session(container.queue.engine) as session:
+            page = collection_page(session, cursor=cursor, limit=limit)
+            entries = [_to_entry(entry) for entry in page.entries]
+            return CollectionPageOut(collections=entries, next_cursor=page.next_cursor)
 
     @router.get("/{collection}", summary="Count items by state and error class")
     def get_one(collection: str) -> CollectionOut:
@@ -159,6 +169,13 @@ def _to_added(collection_id: str, added: AddedItems) -> ItemsAdded:
         examples=[LineRejected.model_validate(example, from_attributes=True) for example in added.examples],
         missing=list(added.missing),
         discoveries=list(added.discoveries),
+    )
+
+
+def _to_entry(entry: CollectionEntry) -> CollectionEntryOut:
+    row = entry.collection
+    return CollectionEntryOut(
+        id=row.id, name=row.name, policy=row.policy, items=entry.num_items, created_at=row.created_at
     )
 
 

@@ -94,6 +94,19 @@ class CollectionOut(BaseModel):
     eta_s: float = Field(description="Estimated seconds until nothing waits")
 
 
+class CollectionEntryOut(BaseModel):
+    id: str
+    name: str
+    policy: str
+    items: int = Field(description="In whatever state")
+    created_at: float
+
+
+class CollectionPageOut(BaseModel):
+    collections: list[CollectionEntryOut]
+    next_cursor: str | None
+
+
 class ItemOut(BaseModel):
     id: str
     source: str

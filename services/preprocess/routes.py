@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.ingestion.catalog_items import get_collection
+from audiofoundation.preprocessing.datasets import DatasetEntry, dataset_page
 from audiofoundation.preprocessing.options import DatasetOptions
 from audiofoundation.preprocessing.plan import plan_dataset
 from audiofoundation.preprocessing.status import (
@@ -17,7 +18,15 @@ from audiofoundation.preprocessing.status import (
 from services.preprocess.events import add_event_route
 from services.preprocess.export import add_export_routes
 from services.preprocess.report import add_report_route
-from services.preprocess.schemas import DatasetIn, DatasetItemOut, DatasetItemPageOut, DatasetOut
+from services.preprocess.schemas import (
+    DatasetChoices,
+    DatasetEntryOut,
+    DatasetIn,
+    DatasetItemOut,
+    DatasetItemPageOut,
+    DatasetOut,
+    DatasetPageOut,
+)
 from services.preprocess.wiring import Container
 
 
@@ -27,20 +36,22 @@ def create_router(container: Container) -> APIRouter:
 
     @router.post("", summary="Make a dataset of a collection, or bring the one there is up to date")
     def post_dataset(body: DatasetIn) -> DatasetOut:
-        options = DatasetOptions(
-            preset=body.preset,
-            segment_s=body.segment_s,
-            min_segment_s=body.min_segment_s,
-            target_lufs=body.target_lufs,
-            is_trimmed=body.trim_silence,
-            include_waveform=body.include_waveform,
-            has_rhythm=body.has_rhythm,
-            channels=body.channels,
-        )
+        options = _to_options(body)
         with container.queue.unit_of_work() as unit:
             collection = get_collection(unit.session, body.collection)
             dataset_id = plan_dataset(unit, collection, options, num_workers=container.num_workers)
             return _to_out(dataset_status(unit.session, get_dataset(unit.session, dataset_id)))
+
+    @router.get("", summary="List datasets, the newest first, a page at a time")
+    def get_all(
+        collection: Annotated[str | None, Query(description="Only those of this collection, by id or name")] = None,
+        cursor: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> DatasetPageOut:
+        with read_session(container.queue.engine) as session:
+            of = None if collection is None else get_collection(session, collection)
+            page = dataset_page(session, collection=of, cursor=cursor, limit=limit)
+            return DatasetPageOut(datasets=[_to_entry(entry) for entry in page.entries], next_cursor=page.next_cursor)
 
     @router.get("/{dataset}", summary="Count items, segments, hours and shards")
     def get_one(dataset: str) -> DatasetOut:
@@ -64,6 +75,48 @@ def create_router(container: Container) -> APIRouter:
     add_report_route(router, container)
     add_export_routes(router, container)
     return router
+
+
+def _to_options(body: DatasetIn) -> DatasetOptions:
+    return DatasetOptions(
+        preset=body.preset,
+        segment_s=body.segment_s,
+        min_segment_s=body.min_segment_s,
+        target_lufs=body.target_lufs,
+        is_trimmed=body.trim_silence,
+        include_waveform=body.include_waveform,
+        has_rhythm=body.has_rhythm,
+        channels=body.channels,
+    )
+
+
+def _to_entry(entry: DatasetEntry) -> DatasetEntryOut:
+    row, version = entry.dataset, entry.version
+    return DatasetEntryOut(
+        dataset=row.id,
+        collection=row.collection_id,
+        collection_name=entry.collection_name,
+        state=row.state,
+        options=_from_options(DatasetOptions.from_config(row.config)),
+        manifest_sha256=row.manifest_sha256,
+        items=None if version is None else version.num_items,
+        segments=None if version is None else version.num_samples,
+        hours=None if version is None else version.duration_s / 3600,
+        created_at=row.created_at,
+    )
+
+
+def _from_options(options: DatasetOptions) -> DatasetChoices:
+    return DatasetChoices(
+        preset=options.preset,
+        segment_s=options.segment_s,
+        min_segment_s=options.min_segment_s,
+        target_lufs=options.target_lufs,
+        trim_silence=options.is_trimmed,
+        include_waveform=options.include_waveform,
+        has_rhythm=options.has_rhythm,
+        channels=options.channels,
+    )
 
 
 def _to_out(status: DatasetStatus) -> DatasetOut:

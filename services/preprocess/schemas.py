@@ -11,10 +11,11 @@ _Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class DatasetIn(BaseModel):
+class DatasetChoices(BaseModel):
+    """What a dataset's segments look like."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    collection: _Text = Field(description="Id or name of a collection")
     preset: _Text = Field(default=DEFAULT_PRESET, description="Mel preset")
     segment_s: _Seconds = Field(default=DEFAULT_SEGMENT_S, description="Rounded to whole hops of the preset")
     min_segment_s: _Seconds = Field(default=DEFAULT_MIN_SEGMENT_S, description="Shortest last segment kept")
@@ -32,6 +33,30 @@ class DatasetIn(BaseModel):
         default=1,
         description="Of the audio beside the mel, which is always the mono mix's; 2 needs `include_waveform`",
     )
+
+
+class DatasetIn(DatasetChoices):
+    """A dataset to make."""
+
+    collection: _Text = Field(description="Id or name of a collection")
+
+
+class DatasetEntryOut(BaseModel):
+    dataset: str
+    collection: str
+    collection_name: str
+    state: str = Field(description="`building` or `ready`")
+    options: DatasetChoices = Field(description="As they were asked for")
+    manifest_sha256: str | None = Field(description="The newest version, which the counts are of; null: none yet")
+    items: int | None
+    segments: int | None
+    hours: float | None
+    created_at: float
+
+
+class DatasetPageOut(BaseModel):
+    datasets: list[DatasetEntryOut]
+    next_cursor: str | None
 
 
 class DatasetOut(BaseModel):
