@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audiofoundation.cli import items
+from audiofoundation.cli import item, items
 from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption, path_to
 from audiofoundation.cli.ingest_report import discoveries_of, first_failures, report
 from audiofoundation.cli.output import EXIT_FAILURE, JsonOption, PlainProgress, create_progress, note
@@ -60,9 +60,10 @@ class IngestOrder:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command, and `items`, which shows what became of it."""
+    """Add the command, and `items` and `item`, which show what became of it."""
     app.command("ingest", help=_HELP)(ingest)
     items.register(app)
+    item.register(app)
 
 
 def ingest(

@@ -12,6 +12,7 @@ _HELP = """Show a collection's items with their state and where they came from, 
 
 With --json, each item has its source, title, channel, licence, time of retrieval, tool and policy, the
 search or feed that named it, what of it does not decode, and why it was not taken, if it was not.
+`audiofoundation item ID` shows one item with what its probe measured.
 
 Examples:
 

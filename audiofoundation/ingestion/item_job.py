@@ -296,7 +296,7 @@ def _is_recheck(item: Item) -> bool:
 def _refused(item: ItemToIngest, claim: Claim, refusal: ItemRefused) -> Effect:
     def effect(unit: UnitOfWork) -> None:
         recheck_at = refusal.recheck_at(now=time.time(), num_rechecks=item.num_rechecks)
-        columns: dict[str, object] = {"recheck_at": recheck_at}
+        columns: dict[str, object] = {"recheck_at": recheck_at, "policy": item.policy.name}
         if recheck_at is not None:
             columns["num_rechecks"] = item.num_rechecks + 1
             unit.enqueue_again(claim.job_id, not_before=recheck_at)

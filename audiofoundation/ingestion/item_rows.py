@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from audiofoundation.identifiers import AssetId, ItemId, derive_id
-from audiofoundation.ingestion.policy import PolicyScope, policy_for
+from audiofoundation.ingestion.policy import Policy, PolicyScope, policy_for
 from audiofoundation.ingestion.source import Source, SourceKind, SourceLine
 from audiofoundation.ingestion.states import ItemRefused, ItemState
 
@@ -51,7 +51,8 @@ def item_rows(pairs: Iterable[tuple[Source, SourceLine]], context: RowContext) -
 def _row(source: Source, line: SourceLine, context: RowContext, now: float) -> dict[str, object]:
     asset = context.assets.get(source.text) if source.kind is SourceKind.FILE else None
     duration_s = (asset.duration_s if asset else None) or line.duration_s
-    state, error_class, error = _judge(source, line.license, duration_s, context)
+    policy = policy_for(source.kind, scope=context.scope, license_policy=context.license_policy)
+    state, error_class, error = _judge(policy, line.license, duration_s)
     # Where the policy judges files too, their jobs listen to them first.
     if asset and state is ItemState.QUEUED and context.scope is not PolicyScope.ALL:
         state = ItemState.STORED
@@ -68,6 +69,7 @@ def _row(source: Source, line: SourceLine, context: RowContext, now: float) -> d
         "channel": line.channel,
         "license": line.license,
         "duration_s": duration_s,
+        "policy": policy.name if error_class else None,
         "asset_id": asset.id if asset else None,
         "discovery_id": context.discovery_id,
         "created_at": now,
@@ -76,10 +78,9 @@ def _row(source: Source, line: SourceLine, context: RowContext, now: float) -> d
 
 
 def _judge(
-    source: Source, license_text: str | None, duration_s: float | None, context: RowContext
+    policy: Policy, license_text: str | None, duration_s: float | None
 ) -> tuple[ItemState, str | None, str | None]:
     """Apply the policy as far as licence and duration are known."""
-    policy = policy_for(source.kind, scope=context.scope, license_policy=context.license_policy)
     try:
         policy.check_listed_license(license_text)
         policy.check_duration(duration_s)

@@ -24,7 +24,7 @@ from audiofoundation.ingestion.states import ItemRefused
 from audiofoundation.ingestion.takedown import discard_if_taken_down, require_welcome
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
-from services.ingest import collector_routes, lineage_routes
+from services.ingest import collector_routes, item_routes, lineage_routes
 from services.ingest.events import add_event_route
 from services.ingest.probe_routes import add_probe_routes
 from services.ingest.schemas import (
@@ -48,7 +48,7 @@ from services.ingest.wiring import Container
 
 
 def create_router(container: Container) -> APIRouter:
-    """Return the routes under /v1/collections, and those of lineage and takedown."""
+    """Return the routes under /v1/collections, and those of one item, lineage and takedown."""
     collections = APIRouter(prefix="/v1/collections", tags=["ingest"])
     _add_collection_routes(collections, container)
     _add_discovery_routes(collections, container)
@@ -56,6 +56,7 @@ def create_router(container: Container) -> APIRouter:
     add_probe_routes(collections, container)
     router = APIRouter()
     router.include_router(collections)
+    router.include_router(item_routes.create_router(container))
     router.include_router(lineage_routes.create_router(container))
     router.include_router(collector_routes.create_router(container))
     return router

@@ -118,7 +118,7 @@ class ItemOut(BaseModel):
     channel: str | None
     license: str | None
     duration_s: float | None
-    policy: str | None
+    policy: str | None = Field(description="Under which it was taken or refused")
     tool_version: str | None
     retrieved_at: float | None
     asset_id: str | None

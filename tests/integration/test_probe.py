@@ -1,6 +1,7 @@
 """Probing over real loopback HTTP and the real decoder: what fails a threshold costs a few short ranges."""
 
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,23 @@ import soundfile
 from numpy.typing import NDArray
 from scipy import signal
 from sqlalchemy import Engine, func, select
+from typer.testing import CliRunner
 
-from audiofoundation.catalog.engine import read_session
+from audiofoundation.catalog.engine import read_session, write_session
 from audiofoundation.catalog.tables import Asset, EgressLane, Item, Job, Probe
+from audiofoundation.cli import create_cli
 from audiofoundation.cli.probe_report import draw, summary_of, to_page
 from audiofoundation.ingestion.youtube import YoutubeSource
 from audiofoundation.settings import EgressIdentity, FetchSettings, ProbeSettings
 from audiofoundation.storage.object_store import ObjectStore
-from tests.data_plane import LOOPBACK, DataPlane, create_data_plane, data_plane_settings, open_source
+from tests.data_plane import (
+    LOOPBACK,
+    DataPlane,
+    at_work,
+    create_data_plane,
+    data_plane_settings,
+    open_source,
+)
 from tests.range_server import RangeServer, serving_ranges
 from tests.unit.ingestion.test_youtube import RECORDED, VIDEO_ID, recorded_site
 
@@ -147,6 +157,65 @@ def test_probing_can_be_turned_off(plane: DataPlane, server: RangeServer) -> Non
     off = replace(plane, ingest=replace(plane.ingest, probe=ProbeSettings(is_enabled=False)))
     assert ingest(off, server, encoded(noise(cutoff_hz=2000)))["state"] == "stored"
     assert probes(plane) == []
+
+
+@pytest.mark.parametrize("cutoff_hz", [2000.0, 8000.0])
+def test_a_decision_is_shown_with_its_measurements(plane: DataPlane, server: RangeServer, cutoff_hz: float) -> None:
+    item = ingest(plane, server, encoded(noise(cutoff_hz=cutoff_hz)))
+
+    found: dict[str, Any] = plane.get(f"/v1/items/{item['id']}")
+
+    assert {name: found[name] for name in item} == item
+    assert found["collection_name"] == "clips"
+    assert found["policy"] == "cc-only;30-3600s", "under which it was taken or refused"
+    probe, (stored,) = found["probe"], probes(plane)
+    is_kept = cutoff_hz > SETTINGS.min_cutoff_hz
+    assert (probe["decision"], found["state"]) == (("kept", "stored") if is_kept else ("refused", "rejected"))
+    assert probe["measurements"]["cutoff_hz"] == pytest.approx(cutoff_hz, rel=0.05)
+    assert probe["thresholds"]["min_cutoff_hz"] == SETTINGS.min_cutoff_hz
+    assert (probe["stage"], probe["num_bytes"], probe["label"]) == ("ranges", stored.num_bytes, None)
+    assert probe["reason"] == ("" if is_kept else found["error"])
+
+
+def test_an_item_that_was_taken_down_shows_no_measurements(plane: DataPlane, server: RangeServer) -> None:
+    item = ingest(plane, server, encoded(noise()))
+    (kept,) = probes(plane)
+    plane.post("/v1/takedowns", {"target": item["id"]})
+    with write_session(plane.queue.engine) as session:  # as a probe that was under way would write it
+        session.merge(kept)
+
+    found = plane.get(f"/v1/items/{item['id']}")
+
+    assert (found["state"], found["probe"]) == ("tombstoned", None)
+    assert plane.client.get(f"/v1/items/item_{'0' * 32}").status_code == 404
+    assert plane.client.get("/v1/items/x").json()["error"]["code"] == "not_found"
+
+
+def test_what_a_list_says_is_refused_under_its_policy(plane: DataPlane) -> None:
+    lines = [{"source": "https://example.com/a", "duration_s": 1.0}, {"source": "https://example.com/b"}]
+    plane.post("/v1/collections/clips/items", {"sources": lines, "plan": True})
+    policies = {item["state"]: item["policy"] for item in plane.items("clips")}
+    assert policies == {"rejected": "cc-only;30-3600s", "queued": None}
+    (refused,) = [item for item in plane.items("clips") if item["state"] == "rejected"]
+    assert plane.get(f"/v1/items/{refused['id']}")["probe"] is None
+
+
+def test_the_command_shows_an_item_and_its_probe(
+    plane: DataPlane, server: RangeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = ingest(plane, server, encoded(BAD["low_cutoff"]))
+    found: dict[str, Any] = plane.get(f"/v1/items/{item['id']}")
+    with at_work(plane, monkeypatch):
+        shown = CliRunner().invoke(create_cli(), ["item", str(item["id"])])
+        as_json = CliRunner().invoke(create_cli(), ["item", str(item["id"]), "--json"])
+        absent = CliRunner().invoke(create_cli(), ["item", "item_0/1"])
+    assert json.loads(as_json.stdout.splitlines()[-1]) == found
+    assert f"why not: low_cutoff: {found['error']}" in shown.stdout
+    assert "policy: cc-only;30-3600s" in shown.stdout
+    (row,) = [line.split() for line in shown.stdout.splitlines() if "cutoff_hz" in line]
+    assert float(row[1]) == pytest.approx(2000, rel=0.05)
+    assert row[2:] == ["≥", "3000"]
+    assert absent.exit_code == 1
 
 
 def with_video(plane: DataPlane, server: RangeServer, **changes: object) -> DataPlane:

@@ -11,9 +11,11 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 from sqlalchemy import Engine, select
+from typer.testing import CliRunner
 
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.catalog.tables import Item, Probe
+from audiofoundation.cli import create_cli
 from audiofoundation.cli.probe_report import draw, summary_of, to_page
 from audiofoundation.ingestion.item_job import ItemIngest
 from audiofoundation.ingestion.probe_labels import open_labeller
@@ -21,7 +23,14 @@ from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.settings import CatalogSettings, ModelSettings, ProbeSettings, Settings, StorageSettings
 from audiofoundation.storage.object_store import ObjectStore
 from services.ingest.tasks import create_handlers
-from tests.data_plane import RECORDINGS, DataPlane, create_data_plane, data_plane_settings, open_source
+from tests.data_plane import (
+    RECORDINGS,
+    DataPlane,
+    at_work,
+    create_data_plane,
+    data_plane_settings,
+    open_source,
+)
 from tests.range_server import RangeServer, serving_ranges
 
 RATE = 24_000
@@ -108,6 +117,19 @@ def test_a_setting_that_takes_only_music_refuses_speech_for_a_few_ranges(
     assert str(speech.error).endswith("AF_PROBE__ALLOWED_LABELS takes only music")
     assert (probe.decision, probe.reason) == ("refused", speech.error)
     assert probe.thresholds["allowed_labels"] == ["music"]
+
+
+def test_an_item_is_shown_with_its_label_and_the_labels_that_pass(
+    strict: DataPlane, server: RangeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speech = ingest(strict, server)["speech"]
+    found: dict[str, Any] = strict.get(f"/v1/items/{speech.id}")
+    assert found["probe"]["label"] == "speech"
+    with at_work(strict, monkeypatch):
+        shown = CliRunner().invoke(create_cli(), ["item", speech.id]).stdout
+    share = found["probe"]["measurements"]["label_probabilities"]["speech"]
+    (row,) = [line.split() for line in shown.splitlines() if line.split()[:1] == ["label"]]
+    assert row[1:] == ["speech", f"({share:.0%})", "music"]
     assert server.sent["/speech"] < len(server.files["/speech"]) / 3
 
 
