@@ -1,12 +1,13 @@
 """How a collection becomes a dataset. The same collection and options are always the same dataset."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from audiofoundation.errors import InvalidRequest
 from audiofoundation.features.mel import MelConfig, get_preset
 from audiofoundation.identifiers import CollectionId, DatasetId, derive_id
+from audiofoundation.preprocessing.thresholds import QualityThresholds
 
 DEFAULT_PRESET = "vocos24"
 DEFAULT_SEGMENT_S = 3.0
@@ -32,6 +33,7 @@ class DatasetOptions:
             time a recording.
         channels: of the waveform. Mel, descriptors and loudness are the mono mix's either way. With 2, a mono
             recording gives two equal channels, and one of more than two is mixed (`audio.waveform.mix_to_stereo`).
+        thresholds: what a segment must be like to be kept.
 
     Raises:
         InvalidRequest: a value is out of range.
@@ -46,6 +48,7 @@ class DatasetOptions:
     include_waveform: bool = False
     has_rhythm: bool = False
     channels: Literal[1, 2] = 1
+    thresholds: QualityThresholds = field(default_factory=QualityThresholds)
 
     def __post_init__(self) -> None:
         get_preset(self.preset)
@@ -66,6 +69,7 @@ class DatasetOptions:
                 "waveform too (include_waveform, --with-waveform)",
                 param="channels",
             )
+        self.thresholds.require_audible(self.mel.sample_rate_hz)
 
     @property
     def mel(self) -> MelConfig:
@@ -93,12 +97,16 @@ class DatasetOptions:
             del config["has_rhythm"]  # datasets keep the ids that they had
         if self.channels == 1:
             del config["channels"]
+        del config["thresholds"]
+        if thresholds := self.thresholds.to_config():
+            config["thresholds"] = thresholds
         return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DatasetOptions":
         """Return the options that `to_config` described."""
-        return cls(**config)
+        thresholds = QualityThresholds(**config.get("thresholds", {}))
+        return cls(**{**config, "thresholds": thresholds})
 
 
 def dataset_id_of(collection_id: CollectionId, options: DatasetOptions) -> DatasetId:

@@ -1,8 +1,9 @@
 """The job `preprocess.shard`: some recordings become one immutable shard and the rows that name it."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import structlog
@@ -30,8 +31,10 @@ from audiofoundation.preprocessing.options import DatasetOptions
 from audiofoundation.preprocessing.plan import enqueue_commit_if_complete
 from audiofoundation.preprocessing.recording import RecordingToCut, cut_recording
 from audiofoundation.preprocessing.states import DatasetItemState, ShardState
+from audiofoundation.preprocessing.thresholds import QualityThresholds
 from audiofoundation.preprocessing.versions import tainted_items
 from audiofoundation.shards.index import index_key
+from audiofoundation.shards.sample import SampleMeta
 from audiofoundation.shards.writer import ShardSummary, ShardWriter
 from audiofoundation.storage.keys import shard_key
 from audiofoundation.storage.object_store import ObjectStore
@@ -57,7 +60,7 @@ class ShardToMake:
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
-    """What became of one recording."""
+    """What became of one recording; `left_out` counts segments by the threshold that they missed."""
 
     item_id: ItemId
     state: DatasetItemState
@@ -66,6 +69,7 @@ class ItemOutcome:
     error_class: str | None = None
     error: str | None = None
     descriptors: Descriptors | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,19 +151,15 @@ class ShardPreprocess:
     def _add(self, writer: ShardWriter, recording: RecordingToCut, shard: ShardToMake, directory: Path) -> ItemOutcome:
         """Write the segments of one recording; one that cannot be read is reported and left out."""
         path = directory / "original"
-        num_segments = num_audio_samples = 0
-        parts: list[Descriptors] = []
+        tally = _Tally()
         try:
             self.store.get_to_file(recording.key, path, sha256=recording.asset_sha256)
             for sample in cut_recording(path, recording, shard.options, work_dir=directory):
-                writer.write(sample)
-                failpoint(Failpoint.SHARD_SAMPLE_WRITTEN)
-                num_segments += 1
-                num_audio_samples += sample.meta.num_samples
-                if sample.meta.descriptors is not None:
-                    parts.append(sample.meta.descriptors)
+                if tally.admit(sample.meta, shard.options.thresholds):
+                    writer.write(sample)
+                    failpoint(Failpoint.SHARD_SAMPLE_WRITTEN)
         except _ITEM_ERRORS as error:
-            if num_segments:
+            if tally.num_segments:
                 raise  # half a recording is in the shard: the whole shard is made again
             _log.warning("recording_left_out", item_id=recording.item_id, error=error.message)
             return ItemOutcome(
@@ -167,19 +167,49 @@ class ShardPreprocess:
             )
         finally:
             path.unlink(missing_ok=True)
-        if not num_segments:
+        return tally.outcome(recording.item_id)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts the segments of one recording: those kept, and the others by the threshold that they miss."""
+
+    num_segments: int = 0
+    num_audio_samples: int = 0
+    parts: list[Descriptors] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def admit(self, meta: SampleMeta, thresholds: QualityThresholds) -> bool:
+        """Count a segment; tell whether it belongs into the shard."""
+        missed = None if meta.quality is None else thresholds.first_missed(meta.quality)
+        if missed is not None:
+            self.left_out[missed] += 1
+            return False
+        self.num_segments += 1
+        self.num_audio_samples += meta.num_samples
+        if meta.descriptors is not None:
+            self.parts.append(meta.descriptors)
+        return True
+
+    def outcome(self, item_id: ItemId) -> ItemOutcome:
+        """Return what became of the recording, with a reason where nothing is left of it."""
+        if self.num_segments:
+            descriptors = combine(self.parts).rounded()
             return ItemOutcome(
-                recording.item_id,
-                DatasetItemState.SKIPPED,
-                error_class="too_short",
-                error="the recording is silent or shorter than the shortest segment",
+                item_id,
+                DatasetItemState.DONE,
+                self.num_segments,
+                self.num_audio_samples,
+                descriptors=descriptors,
+                left_out=self.left_out,
             )
+        if not self.left_out:
+            error = "the recording is silent or shorter than the shortest segment"
+            return ItemOutcome(item_id, DatasetItemState.SKIPPED, error_class="too_short", error=error)
+        counts = ", ".join(f"{name}: {count}" for name, count in sorted(self.left_out.items()))
+        error = f"every segment of the recording misses a quality threshold ({counts})"
         return ItemOutcome(
-            recording.item_id,
-            DatasetItemState.DONE,
-            num_segments,
-            num_audio_samples,
-            descriptors=combine(parts).rounded(),
+            item_id, DatasetItemState.SKIPPED, error_class="low_quality", error=error, left_out=self.left_out
         )
 
 
@@ -202,6 +232,7 @@ def _committed(
     shard: ShardToMake, stored: "_Stored", summary: ShardSummary, outcomes: Sequence[ItemOutcome], cost: _Cost
 ) -> Effect:
     rate_hz = shard.options.mel.sample_rate_hz
+    left_out = sum((outcome.left_out for outcome in outcomes), Counter[str]())
 
     def effect(unit: UnitOfWork) -> None:
         unit.session.execute(
@@ -218,6 +249,7 @@ def _committed(
                 duration_s=summary.num_audio_samples / rate_hz,
                 wall_s=cost.wall_s,
                 cpu_s=cost.cpu_s,
+                left_out=dict(left_out) or None,
                 updated_at=time.time(),
             )
         )

@@ -1,5 +1,6 @@
 """What a dataset holds and how far it got."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ class DatasetStatus:
         num_shards: committed shards; `num_shards_planned` counts those under way and failed ones too.
         states: recordings by state.
         error_classes: recordings without segments, by class.
+        left_out: segments that were cut and left out, by the first threshold that each missed; those of recordings
+            that were taken down since count too.
         wall_s: time during which at least one of the shards was being made.
         cpu_s: CPU seconds of the workers, decoding included.
     """
@@ -43,6 +46,7 @@ class DatasetStatus:
     num_shards_planned: int
     states: Mapping[str, int]
     error_classes: Mapping[str, int]
+    left_out: Mapping[str, int]
     wall_s: float
     cpu_s: float
 
@@ -94,6 +98,7 @@ def dataset_status(session: Session, dataset: Dataset) -> DatasetStatus:
         num_shards_planned=len(shards),
         states=states,
         error_classes=classes,
+        left_out=sum((Counter(shard.left_out) for shard in committed), Counter[str]()),
         wall_s=union_s((shard.updated_at - shard.wall_s, shard.updated_at) for shard in committed),
         cpu_s=sum(shard.cpu_s for shard in committed),
     )

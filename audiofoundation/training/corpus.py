@@ -136,10 +136,10 @@ class Corpus:
 
         One recording is in memory at a time; every seventh frame of it counts.
         """
-        count, total, squares = 0, np.zeros(self.mel.shape[1]), np.zeros(self.mel.shape[1])
+        count, total, squares = 0, np.zeros(()), np.zeros(())
         for recording in self.recordings:
-            start, stop = recording.start_frame, recording.start_frame + recording.num_frames
-            frames = np.maximum(self.mel[start:stop:_STATISTICS_STEP].astype(np.float64), _QUIETEST)
+            excerpt = self.mel_excerpt(recording, recording.start_frame, recording.num_frames)
+            frames = np.maximum(excerpt[::_STATISTICS_STEP].astype(np.float64), _QUIETEST)
             count, total, squares = count + len(frames), total + frames.sum(0), squares + np.square(frames).sum(0)
         mean = total / count
         std = np.sqrt(np.maximum(squares / count - np.square(mean), 0.0)) + 1e-3

@@ -1,7 +1,8 @@
 """Training straight from a sample of the catalog's recordings: decoded once, mels computed on the device.
 
 The recordings are those that the dataset's version holds, brought to the same level and trimmed alike, so a
-window's mel is what the shards hold. Which ones are taken depends on the version and the seed alone.
+window's mel is what the shards hold. They are heard whole, though: with segments that a quality threshold left out
+of the shards. Which ones are taken depends on the version and the seed alone.
 """
 
 import hashlib

@@ -87,6 +87,7 @@ def _to_options(body: DatasetIn) -> DatasetOptions:
         include_waveform=body.include_waveform,
         has_rhythm=body.has_rhythm,
         channels=body.channels,
+        thresholds=body.thresholds(),
     )
 
 
@@ -116,6 +117,7 @@ def _from_options(options: DatasetOptions) -> DatasetChoices:
         include_waveform=options.include_waveform,
         has_rhythm=options.has_rhythm,
         channels=options.channels,
+        **options.thresholds.to_config(),
     )
 
 
@@ -133,6 +135,7 @@ def _to_out(status: DatasetStatus) -> DatasetOut:
         shards_planned=status.num_shards_planned,
         states=dict(status.states),
         error_classes=dict(status.error_classes),
+        segments_left_out=dict(status.left_out),
         wall_s=status.wall_s,
         cpu_s=status.cpu_s,
         manifest_key=status.manifest_key,

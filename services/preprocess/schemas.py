@@ -6,9 +6,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from audiofoundation.features.descriptors import Descriptors
 from audiofoundation.preprocessing.options import DEFAULT_LUFS, DEFAULT_MIN_SEGMENT_S, DEFAULT_PRESET, DEFAULT_SEGMENT_S
+from audiofoundation.preprocessing.thresholds import QualityThresholds
 
 _Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Threshold = Annotated[float, Field(allow_inf_nan=False)] | None
 
 
 class DatasetChoices(BaseModel):
@@ -33,6 +35,32 @@ class DatasetChoices(BaseModel):
         default=1,
         description="Of the audio beside the mel, which is always the mono mix's; 2 needs `include_waveform`",
     )
+    max_silence_ratio: _Threshold = Field(
+        default=None, description="Leave out segments with a greater share (0 to 1) of 20 ms frames under -60 dBFS"
+    )
+    max_clipped_ratio: _Threshold = Field(
+        default=None, description="Leave out segments with a greater share (0 to 1) of clipped samples"
+    )
+    min_rms_dbfs: _Threshold = Field(
+        default=None, description="Leave out segments of a lower level in dBFS, after `target_lufs`"
+    )
+    min_centroid_hz: _Threshold = Field(
+        default=None, description="Leave out segments of a lower average frequency (spectral centroid) in Hz"
+    )
+    min_bandwidth_hz: _Threshold = Field(
+        default=None,
+        description="Leave out segments whose highest frequency within 60 dB of the spectrum's peak is lower, in Hz",
+    )
+
+    def thresholds(self) -> QualityThresholds:
+        """Return what a segment must be like to be kept."""
+        return QualityThresholds(
+            max_silence_ratio=self.max_silence_ratio,
+            max_clipped_ratio=self.max_clipped_ratio,
+            min_rms_dbfs=self.min_rms_dbfs,
+            min_centroid_hz=self.min_centroid_hz,
+            min_bandwidth_hz=self.min_bandwidth_hz,
+        )
 
 
 class DatasetIn(DatasetChoices):
@@ -67,6 +95,7 @@ class DatasetOut(BaseModel):
     state: str = Field(description="`building` or `ready`")
     items: int = Field(description="Recordings that gave at least one segment")
     segments: int
+    segments_left_out: dict[str, int] = Field(description="Cut and not kept, by the first threshold that each missed")
     hours: float
     shards: int = Field(description="Committed shards")
     shards_planned: int

@@ -55,6 +55,19 @@ def test_the_page_is_whole_and_safe(plane: DataPlane, tmp_path: Path, monkeypatc
     assert plane.client.get("/v1/datasets/none/report").status_code == 404
 
 
+def test_the_page_tells_thresholds_and_what_they_left_out(plane: DataPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "_DPI", 40)
+    body = {"collection": COLLECTION, "min_rms_dbfs": -24.0, "max_clipped_ratio": 0.05}
+    dataset = str(plane.post("/v1/datasets", body)["dataset"])
+    plane.run_jobs()
+    left_out = plane.get(f"/v1/datasets/{dataset}")["segments_left_out"]
+    assert isinstance(left_out, dict)
+    assert left_out["min_rms_dbfs"] > 0
+    page = plane.client.get(f"/v1/datasets/{dataset}/report").text
+    assert "<td>max_clipped_ratio 0.05, min_rms_dbfs -24</td>" in page
+    assert f'<td>min_rms_dbfs</td><td class="number">{left_out["min_rms_dbfs"]}</td>' in page
+
+
 def test_a_survey_is_bounded_and_goes_on_without_a_broken_shard(
     plane: DataPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,6 +180,39 @@ def test_silence_and_snippets_are_skipped_and_say_so(plane: DataPlane, tmp_path:
     assert samples_of(plane, found) == []
 
 
+def test_segments_that_miss_a_threshold_are_left_out_and_counted(plane: DataPlane) -> None:
+    plain = build(plane)
+    assert plain["segments_left_out"] == {}
+    levels = {s.key: s.meta.quality.rms_db for s in samples_of(plane, plain) if s.meta.quality is not None}
+    least = sorted(levels.values())[2]
+    found = build(plane, min_rms_dbfs=least, max_silence_ratio=1.0)
+    assert found["dataset"] != plain["dataset"]
+    assert found["segments_left_out"] == {"min_rms_dbfs": 2}
+    expected = [sample for sample in samples_of(plane, plain) if levels[sample.key] >= least]
+    assert len(expected) == found["segments"] == int(str(plain["segments"])) - 2
+    for sample, was in zip(samples_of(plane, found), expected, strict=True):
+        assert sample.meta == was.meta, "index and offset stay those of the whole recording"
+        np.testing.assert_array_equal(sample.mel_TF, was.mel_TF)
+    with read_session(plane.queue.engine) as session:
+        kept = session.scalars(select(DatasetItem.num_segments).where(DatasetItem.dataset_id == found["dataset"])).all()
+    assert sum(kept) == len(expected)
+    assert build(plane) == plain, "the dataset without thresholds is as it was"
+
+
+def test_a_recording_of_which_nothing_is_good_enough_is_skipped_and_says_so(plane: DataPlane, tmp_path: Path) -> None:
+    plane.upload("clips", tone(tmp_path / "tone.wav", 4.0, hz=200.0).read_bytes(), name="tone.wav")
+    plane.run_jobs()
+    found = build(plane, min_bandwidth_hz=3000.0)
+    assert (found["items"], found["states"]) == (NUM_RECORDINGS, {"done": NUM_RECORDINGS, "skipped": 1})
+    assert (found["error_classes"], found["segments_left_out"]) == ({"low_quality": 1}, {"min_bandwidth_hz": 2})
+    page = DatasetItemPageOut.model_validate(plane.get(f"/v1/datasets/{found['dataset']}/items?state=skipped"))
+    assert [item.error for item in page.items] == [
+        "every segment of the recording misses a quality threshold (min_bandwidth_hz: 2)"
+    ]
+    nothing = build(plane, min_bandwidth_hz=12_000.0, min_rms_dbfs=0.0)
+    assert (nothing["state"], nothing["items"], nothing["segments"]) == ("ready", 0, 0)
+
+
 def test_an_empty_collection_is_an_empty_dataset(plane: DataPlane) -> None:
     plane.post("/v1/collections", {"name": "empty"})
     found = build(plane, collection="empty")
@@ -241,6 +274,8 @@ def test_loudness_reaches_the_target(plane: DataPlane, tmp_path: Path) -> None:
         ({"collection": "clips", "segment_s": 0.001}, 400),
         ({"collection": "clips", "wings": 2}, 422),
         ({"collection": "clips", "target_lufs": 40}, 400),
+        ({"collection": "clips", "max_silence_ratio": 1.1}, 400),
+        ({"collection": "clips", "min_bandwidth_hz": 20_000}, 400),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_words(plane: DataPlane, body: dict[str, object], status: int) -> None:

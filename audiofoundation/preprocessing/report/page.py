@@ -83,6 +83,7 @@ def _tiles(found: DatasetSurvey) -> str:
 
 def _outcome(found: DatasetSurvey) -> str:
     options, status = found.options, found.status
+    thresholds = options.thresholds.to_config()
     level = "as recorded" if options.target_lufs is None else f"{options.target_lufs:g} LUFS"
     settings = {
         "preset": f"{options.preset} ({options.mel.sample_rate_hz:,} Hz, {options.mel.num_bands} bands, "
@@ -91,12 +92,15 @@ def _outcome(found: DatasetSurvey) -> str:
         "level": level,
         "silence at the ends": "left out" if options.is_trimmed else "kept",
         "audio beside the mel": ("stereo" if options.channels == 2 else "mono") if options.include_waveform else "no",
+        "quality thresholds": ", ".join(f"{name} {value:g}" for name, value in thresholds.items()) or "none",
         "speed": _speed(found),
     }
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in settings.items())
-    tables = [f"<table>{rows}</table>", _counts("state", status.states)]
+    tables = [f"<table>{rows}</table>", _counts("state", status.states, of="recordings")]
     if status.error_classes:
-        tables.append(_counts("why not taken", status.error_classes))
+        tables.append(_counts("why not taken", status.error_classes, of="recordings"))
+    if status.left_out:
+        tables.append(_counts("why left out", status.left_out, of="segments"))
     return f'<div class="columns">{"".join(tables)}</div>'
 
 
@@ -108,12 +112,12 @@ def _speed(found: DatasetSurvey) -> str:
     return f"{by_wall:,.0f} times real time, {by_cpu:,.0f} per CPU second"
 
 
-def _counts(head: str, counts: Mapping[str, int]) -> str:
+def _counts(head: str, counts: Mapping[str, int], *, of: str) -> str:
     rows = "".join(
         f'<tr><td>{escape(name)}</td><td class="number">{number:,}</td></tr>'
         for name, number in sorted(counts.items(), key=lambda row: -row[1])
     )
-    return f'<table><tr><th>{escape(head)}</th><th class="number">recordings</th></tr>{rows}</table>'
+    return f'<table><tr><th>{escape(head)}</th><th class="number">{of}</th></tr>{rows}</table>'
 
 
 def _sampled(found: DatasetSurvey) -> str:
