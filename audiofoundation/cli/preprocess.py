@@ -31,11 +31,53 @@ Examples:
   audiofoundation preprocess --collection mine --with-waveform --target-lufs -23 --wait
 
   audiofoundation preprocess --collection mine --with-waveform --channels 2 --with-rhythm --wait
+
+  audiofoundation preprocess --collection mine --max-silence-ratio 0.5 --min-rms-dbfs -40 --wait
 """
 _POLL_S = 0.5
 # Reasons that belong to a recording; every other one is the platform's.
-_OWN_REASONS = frozenset({"too_short", "undecodable_audio", "audio_too_long", "payload_too_large"})
-_COUNTS = ("dataset", "items", "segments", "hours", "shards", "states", "wall_s", "cpu_s")
+_OWN_REASONS = frozenset({"too_short", "low_quality", "undecodable_audio", "audio_too_long", "payload_too_large"})
+_COUNTS = ("dataset", "items", "segments", "segments_left_out", "hours", "shards", "states", "wall_s", "cpu_s")
+
+_WithWaveform = Annotated[
+    bool, typer.Option("--with-waveform", help="Keep the audio beside the mel, as vocoder training needs.")
+]
+_Channels = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=2,
+        help="Channels of that audio: 2 keeps left and right apart and doubles its size. "
+        "The mel is the mono mix's either way.",
+    ),
+]
+_WithRhythm = Annotated[
+    bool,
+    typer.Option(
+        "--with-rhythm",
+        help="Measure tempo and harmonic ratio too, from the middle minute of a recording. That takes up to half "
+        "a second of CPU time for each: clips of up to a minute take four times as long, songs twice.",
+    ),
+]
+_MaxSilenceRatio = Annotated[
+    float | None,
+    typer.Option(help="Leave out segments with a greater share (0 to 1) of 20 ms frames under -60 dBFS."),
+]
+_MaxClippedRatio = Annotated[
+    float | None, typer.Option(help="Leave out segments with a greater share (0 to 1) of clipped samples.")
+]
+_MinRmsDbfs = Annotated[
+    float | None, typer.Option(help="Leave out segments of a lower level in dBFS, after --target-lufs.")
+]
+_MinCentroidHz = Annotated[
+    float | None, typer.Option(help="Leave out segments of a lower average frequency (spectral centroid) in Hz.")
+]
+_MinBandwidthHz = Annotated[
+    float | None,
+    typer.Option(
+        help="Leave out segments whose highest frequency within 60 dB of the spectrum's peak is lower, in Hz."
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +89,15 @@ class PreprocessOrder:
     segment_s: float
     min_segment_s: float
     target_lufs: float | None
+    trim_silence: bool
     include_waveform: bool
     has_rhythm: bool
     channels: int
+    max_silence_ratio: float | None
+    max_clipped_ratio: float | None
+    min_rms_dbfs: float | None
+    min_centroid_hz: float | None
+    min_bandwidth_hz: float | None
 
 
 def register(app: typer.Typer) -> None:
@@ -64,46 +112,56 @@ def preprocess(
     min_segment_s: Annotated[float, typer.Option(help="Shortest last segment of a recording.")] = 0.5,
     target_lufs: Annotated[float, typer.Option(help="Loudness to which every recording is brought.")] = -23.0,
     keep_level: Annotated[bool, typer.Option("--keep-level", help="Leave every recording as loud as it is.")] = False,
-    with_waveform: Annotated[
-        bool, typer.Option("--with-waveform", help="Keep the audio beside the mel, as vocoder training needs.")
-    ] = False,
-    channels: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=2,
-            help="Channels of that audio: 2 keeps left and right apart and doubles its size. "
-            "The mel is the mono mix's either way.",
-        ),
-    ] = 1,
-    with_rhythm: Annotated[
-        bool,
-        typer.Option(
-            "--with-rhythm",
-            help="Measure tempo and harmonic ratio too, from the middle minute of a recording. That takes up to half "
-            "a second of CPU time for each: clips of up to a minute take four times as long, songs twice.",
-        ),
-    ] = False,
+    trim: Annotated[bool, typer.Option(help="Leave out silence at both ends of a recording.")] = True,
+    with_waveform: _WithWaveform = False,
+    channels: _Channels = 1,
+    with_rhythm: _WithRhythm = False,
+    max_silence_ratio: _MaxSilenceRatio = None,
+    max_clipped_ratio: _MaxClippedRatio = None,
+    min_rms_dbfs: _MinRmsDbfs = None,
+    min_centroid_hz: _MinCentroidHz = None,
+    min_bandwidth_hz: _MinBandwidthHz = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the dataset is ready.")] = False,
     is_json: JsonOption = False,
     url: UrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    level = None if keep_level else target_lufs
     order = PreprocessOrder(
-        collection, preset, segment_s, min_segment_s, level, with_waveform, has_rhythm=with_rhythm, channels=channels
+        collection=collection,
+        preset=preset,
+        segment_s=segment_s,
+        min_segment_s=min_segment_s,
+        target_lufs=None if keep_level else target_lufs,
+        trim_silence=trim,
+        include_waveform=with_waveform,
+        has_rhythm=with_rhythm,
+        channels=channels,
+        max_silence_ratio=max_silence_ratio,
+        max_clipped_ratio=max_clipped_ratio,
+        min_rms_dbfs=min_rms_dbfs,
+        min_centroid_hz=min_centroid_hz,
+        min_bandwidth_hz=min_bandwidth_hz,
     )
     with PlatformClient(url, data_dir=data_dir) as client:
-        if wait:
-            wait_until_settled(client, collection)
-        found = client.post("/v1/datasets", body=asdict(order))
-        if wait:
-            found = _wait_until_ready(client, str(found["dataset"]))
+        found = _carry_out(client, order, wait=wait)
     _report(found, is_json=is_json)
     if any(count for name, count in found["error_classes"].items() if name not in _OWN_REASONS):
         raise typer.Exit(EXIT_FAILURE)
     if wait and not found["segments"]:
-        fail("the dataset holds no segment: the collection holds no recording, or none that could be cut")
+        fail(_why_empty(found))
+
+
+def _carry_out(client: PlatformClient, order: PreprocessOrder, *, wait: bool) -> dict[str, Any]:
+    if wait:
+        wait_until_settled(client, order.collection)
+    found = client.post("/v1/datasets", body=asdict(order))
+    return _wait_until_ready(client, str(found["dataset"])) if wait else found
+
+
+def _why_empty(found: dict[str, Any]) -> str:
+    if left_out := sum(found["segments_left_out"].values()):
+        return f"the dataset holds no segment: all {left_out} that were cut miss a threshold; ask for less"
+    return "the dataset holds no segment: the collection holds no recording, or none that could be cut"
 
 
 def _wait_until_ready(client: PlatformClient, dataset: str) -> dict[str, Any]:
@@ -133,4 +191,5 @@ def _report(found: dict[str, Any], *, is_json: bool) -> None:
         print_line(f"{per_wall:.0f} seconds of sound per second, {per_cpu:.0f} per CPU second")
     rows = [("recording " + state, "", n) for state, n in sorted(found["states"].items())]
     rows += [("not taken", name, n) for name, n in sorted(found["error_classes"].items())]
+    rows += [("segment left out", name, n) for name, n in sorted(found["segments_left_out"].items())]
     print_table(("state", "reason", "count"), rows)

@@ -147,6 +147,41 @@ def test_a_dataset_without_a_segment_is_a_failure() -> None:
     assert "holds no segment" in done.output
 
 
+def test_segments_under_a_threshold_are_left_out_and_counted(plane: DataPlane) -> None:
+    before = samples_of(plane, preprocess(plane))
+    levels = sorted(sample.meta.quality.rms_db for sample in before if sample.meta.quality is not None)
+    arguments = ("preprocess", "--collection", "clips", f"--min-rms-dbfs={levels[1]}", "--wait")
+
+    found = json.loads(run(*arguments, "--json").stdout.splitlines()[-1])
+    assert found["segments_left_out"] == {"min_rms_dbfs": 1}
+    assert found["segments"] == len(before) - 1 > 0
+    (row,) = (line.split() for line in run(*arguments).stdout.splitlines() if "left out" in line)
+    assert row == ["segment", "left", "out", "min_rms_dbfs", "1"]
+
+
+@pytest.mark.usefixtures("plane")
+def test_thresholds_that_nothing_meets_are_a_failure_in_words() -> None:
+    done = run("preprocess", "--collection", "clips", "--min-rms-dbfs", "0", "--wait")
+
+    assert done.exit_code == 1
+    assert "miss a threshold" in done.output
+
+
+def test_silence_at_the_ends_is_kept_where_it_is_not_to_be_trimmed(plane: DataPlane, tmp_path: Path) -> None:
+    speech, rate_hz = soundfile.read(RECORDINGS / MONO, dtype="float32")
+    soundfile.write(tmp_path / "late.flac", np.concatenate([np.zeros(2 * rate_hz), speech]), rate_hz)
+    plane.upload("clips", (tmp_path / "late.flac").read_bytes(), name="late.flac")
+    plane.run_jobs()
+    late = next(item["id"] for item in plane.items("clips") if item["source"] == "late.flac")
+
+    def first_offset_s(*options: str) -> float:
+        samples = read_dataset(plane.store, preprocess(plane, *options))
+        return min(sample.meta.offset_s for sample in samples if sample.meta.item_id == late)
+
+    assert first_offset_s("--trim") == first_offset_s() > 1.5
+    assert first_offset_s("--no-trim") == 0.0
+
+
 @pytest.mark.parametrize("channels", [0, 3, "two", None])
 def test_other_numbers_of_channels_are_refused(channels: object, plane: DataPlane) -> None:
     body = {"collection": "clips", "include_waveform": True, "channels": channels}
