@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from audiofoundation.cli.finite import require_finite
 from audiofoundation.cli.output import EXIT_FAILURE, EXIT_USAGE, CommandError, note
 from audiofoundation.errors import AudioFoundationError
 from audiofoundation.settings import no_setting
@@ -54,6 +55,7 @@ def create_cli() -> typer.Typer:
     app.callback()(_root)
     for name in _MODULES:
         import_module(f"{__name__}.{name}").register(app)
+    require_finite(app)
     return app
 
 

@@ -5,6 +5,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
+
+from audiofoundation.cli.finite import require_finite
 
 
 def audiofoundation(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -68,6 +72,41 @@ def test_wrong_usage_exits_2(args: list[str]) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert "Error" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "option"),
+    [
+        (["preprocess", "-c", "mine", "--segment-s", "nan"], "--segment-s: nan"),
+        (["preprocess", "-c", "mine", "--target-lufs=-inf"], "--target-lufs: -inf"),
+        (["preprocess", "-c", "mine", "--min-rms-dbfs", "inf"], "--min-rms-dbfs: inf"),
+        (["continue", __file__, "-o", "x.wav", "--temperature", "nan"], "--temperature: nan"),
+    ],
+)
+def test_a_number_that_is_not_finite_exits_2_and_is_named(args: list[str], option: str) -> None:
+    done = audiofoundation(*args)
+
+    assert done.returncode == 2
+    assert f"{option} is not a finite number." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_commands_of_groups_refuse_what_is_not_finite_and_take_the_rest() -> None:
+    app, group = typer.Typer(), typer.Typer()
+    taken: list[float | None] = []
+
+    @group.command()
+    def weigh(grams: float | None = None) -> None:
+        taken.append(grams)
+
+    group.command("other")(lambda: None)
+    app.add_typer(group, name="scales")
+    require_finite(app)
+
+    results = [CliRunner().invoke(app, ["scales", "weigh", *rest]) for rest in (["--grams", "2.5"], [])]
+    assert [result.exit_code for result in results] == [0, 0]
+    assert CliRunner().invoke(app, ["scales", "weigh", "--grams", "inf"]).exit_code == 2
+    assert taken == [2.5, None]
 
 
 def test_a_wrong_setting_exits_2_and_is_named() -> None:
