@@ -61,6 +61,18 @@ class InvalidRequest(AudioFoundationError):
     code = ErrorCode.INVALID_REQUEST
 
 
+class FeatureFailed(InvalidRequest):
+    """A function that a user gave did not measure its feature.
+
+    Attributes:
+        feature: the feature's name.
+    """
+
+    def __init__(self, feature: str, what: str) -> None:
+        super().__init__(f"the feature {feature!r} {what}")
+        self.feature = feature
+
+
 class Unauthenticated(AudioFoundationError):
     """No valid API key came with the request."""
 

@@ -6,7 +6,7 @@ otherwise. `tests/numerics/test_descriptors.py` compares every value with libros
 Shape letters: N samples, T frames, K frequency bins, F mel bands.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,7 +19,6 @@ from audiofoundation.features.rhythm import estimate_tempo, measure_harmonic_rat
 from audiofoundation.native import Description, kernels
 
 Float64 = NDArray[np.float64]
-FeatureFunction = Callable[[Float32, int], float]
 
 FRAME_LENGTH, HOP_LENGTH = 2048, 512
 NUM_MFCC = 13
@@ -193,21 +192,6 @@ def combine(parts: Sequence[Descriptors]) -> Descriptors:
 def _mean_of(values: Sequence[float | None], weights: Float64) -> float | None:
     known = [value for value in values if value is not None]
     return float(weights @ known) if len(known) == len(values) else None
-
-
-def measure_custom(samples: Float32, sample_rate_hz: int, functions: Mapping[str, FeatureFunction]) -> dict[str, float]:
-    """Return what each registered function says of a mono recording [N].
-
-    Raises:
-        ValueError: one did not return a finite number.
-    """
-    values: dict[str, float] = {}
-    for name, function in functions.items():
-        value = float(function(samples, sample_rate_hz))
-        if not np.isfinite(value):
-            raise ValueError(f"the feature {name!r} gave {value}: it must be a finite number")
-        values[name] = value
-    return values
 
 
 def magnitudes_of(frames_TN: Float32, sample_rate_hz: int) -> Float32:

@@ -1,13 +1,15 @@
 """A folder of recordings with metadata becomes a dataset on disk that `datasets` and `transformers` read."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from audiofoundation.errors import AudioFoundationError, InvalidRequest
+from audiofoundation.errors import AudioFoundationError, FeatureFailed, InvalidRequest
+from audiofoundation.features.custom import FeatureLengths
 from audiofoundation.identifiers import sha256_of_stream
 from audiofoundation.interchange.columns import MetadataColumns, infer_columns
 from audiofoundation.interchange.figures import SamplePicture, draw_sample
@@ -84,6 +86,8 @@ class _Build:
     skipped: list[Skipped] = field(default_factory=list)
     damaged: list[Skipped] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)  # of the samples' files, in order
+    lengths: FeatureLengths = field(default_factory=FeatureLengths)
+    failures: Counter[str] = field(default_factory=Counter)  # files skipped by the feature that failed
 
 
 def build_folder(
@@ -118,7 +122,7 @@ def build_folder(
         (stage / "visualizations").mkdir()
         _write_rows(build, on_progress or (lambda _done, _total: None))
         if not build.hashes:
-            raise InvalidRequest(f"Nothing in {folder} can be used: {_first_reason(build.skipped)}")
+            raise InvalidRequest(f"Nothing in {folder} can be used: {_why_nothing(build)}")
         validation = choose_validation(list(build.hashes), share=options.validation_share)
         rows = stage / _ROWS
         save_folders(rows, stage / "processed_dataset", stage / "train_val_split", validation=validation)
@@ -138,11 +142,10 @@ def build_folder(
 
 
 def _write_rows(build: _Build, on_progress: OnProgress) -> None:
-    types = {**build.columns.types, **build.processor.arrow_types()}
     total = len(build.listing.entries)
     on_progress(0, total)
     with (
-        RowWriter(build.stage / _ROWS, types) as writer,
+        RowWriter(build.stage / _ROWS) as writer,
         closing(run_ahead(partial(_process, build.processor), build.listing.entries)) as processed,
     ):
         for done, (entry, found) in enumerate(processed, start=1):
@@ -150,6 +153,8 @@ def _write_rows(build: _Build, on_progress: OnProgress) -> None:
                 _write_sample(build, entry, *found.result(), writer)
             except AudioFoundationError as error:
                 build.skipped.append(Skipped(entry.file, error.message))
+                if isinstance(error, FeatureFailed):
+                    build.failures[error.feature] += 1
             on_progress(done, total)
 
 
@@ -163,7 +168,9 @@ def _write_sample(build: _Build, entry: Entry, digest: str, sample: ProcessedSam
     if digest in build.hashes:
         # In both parts of the split it would let validation see what was trained on.
         raise InvalidRequest(f"The file holds the same bytes as {build.hashes[digest]!r}.")
-    writer.write({**build.columns.to_row(entry.fields), **sample.to_row()})
+    build.lengths.admit({**sample.scalars, **sample.vectors})
+    types = {**build.columns.types, **build.processor.arrow_types(sample)}
+    writer.write({**build.columns.to_row(entry.fields), **sample.to_row()}, types)
     build.hashes[digest] = entry.file
     build.summary.add(entry.fields, sample.scalars)
     if sample.damage is not None:
@@ -221,7 +228,13 @@ def _hash_file(path: Path) -> str:
         raise InvalidRequest(f"The file cannot be read: {error.strerror}.") from error
 
 
-def _first_reason(skipped: Sequence[Skipped]) -> str:
-    if not skipped:
+def _why_nothing(build: _Build) -> str:
+    if not build.skipped:
         return "its metadata lists nothing."
-    return f"{skipped[0].file}: {skipped[0].reason}" + (f" ({len(skipped)} skipped)" if len(skipped) > 1 else "")
+    first = build.skipped[0]
+    reason = f"{first.file}: {first.reason}" + (f" ({len(build.skipped)} skipped)" if len(build.skipped) > 1 else "")
+    if not build.failures:
+        return reason
+    feature, count = build.failures.most_common(1)[0]
+    share = f"{count} of {len(build.skipped)} recordings"
+    return f"the feature {feature!r} failed with {share}, so look at its function; {reason}"

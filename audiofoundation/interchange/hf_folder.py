@@ -17,28 +17,35 @@ class RowWriter:
     """Appends rows to one Arrow stream, each written at once: a sample of 30 s is about 5 MB.
 
     Args:
-        path: the file.
-        types: Arrow type by column.
+        path: the file; it appears with the first row.
     """
 
-    def __init__(self, path: Path, types: Mapping[str, pa.DataType]) -> None:
-        from datasets import Features
-
-        plain = pa.schema(list(types.items()))
-        self._schema = Features.from_arrow_schema(plain).arrow_schema
-        self._writer = pa.ipc.new_stream(str(path), self._schema)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pa.ipc.RecordBatchStreamWriter | None = None
         self.num_rows = 0
 
     def __enter__(self) -> "RowWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
-    def write(self, row: Row) -> None:
-        """Append one row; it has a value for every column. Arrays are NumPy's, nested ones lists of them."""
-        arrays = [pa.array([row[field.name]], type=field.type) for field in self._schema]
-        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+    def write(self, row: Row, types: Mapping[str, pa.DataType]) -> None:
+        """Append one row; it has a value for every column. Arrays are NumPy's, nested ones lists of them.
+
+        Args:
+            row: value by column.
+            types: Arrow type by column, the same for every row.
+        """
+        from datasets import Features
+
+        schema = Features.from_arrow_schema(pa.schema(list(types.items()))).arrow_schema
+        if self._writer is None:
+            self._writer = pa.ipc.new_stream(str(self._path), schema)
+        arrays = [pa.array([row[field.name]], type=field.type) for field in schema]
+        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
         self.num_rows += 1
 
 

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from audiofoundation.features.descriptors import FeatureFunction
+from audiofoundation.features.custom import FeatureFunction
 from audiofoundation.interchange.build import BuildOptions, BuildReport, OnProgress, build_folder
 from audiofoundation.interchange.conditioning import Conditioning
 from audiofoundation.interchange.samples import STANDARD_FEATURES, ProcessedSample, SampleProcessor
@@ -51,12 +51,13 @@ class AudioPreprocessingPipeline:
         self._processor = SampleProcessor(conditioning, targets)
 
     def register_feature(self, name: str, function: FeatureFunction) -> None:
-        """Add a number to every sample's `audio_features`.
+        """Add a number, or a row of numbers, to every sample's `audio_features`.
 
         Args:
             name: letters, digits and underscores; none of the standard names.
             function: called with the processed audio, float32 [N] in [-1, 1], and its rate in Hz; returns a finite
-                number. It is called in a thread, one call at a time; what it raises ends the build.
+                number or a flat sequence of them, as long for every sample as for the first. It is called in a thread,
+                one call at a time. A file with which it fails is skipped, and the report says why.
 
         Raises:
             ValueError: the name cannot be used.

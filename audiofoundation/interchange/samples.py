@@ -8,7 +8,8 @@ from threading import Lock
 import pyarrow as pa
 
 from audiofoundation.audio.waveform import Waveform
-from audiofoundation.features.descriptors import Descriptors, FeatureFunction, describe, measure_custom
+from audiofoundation.features.custom import FeatureFunction, measure_custom
+from audiofoundation.features.descriptors import Descriptors, describe
 from audiofoundation.features.mel import Float32
 from audiofoundation.interchange.conditioning import Conditioning, condition_file
 from audiofoundation.interchange.targets import Column, Target
@@ -36,6 +37,7 @@ class ProcessedSample:
         sample_rate_hz: of the samples.
         scalars: descriptors that are one number, custom ones among them, in interfaces' names.
         mfcc_mean, mfcc_std: 13 numbers each.
+        vectors: custom descriptors that are several numbers.
         columns: value by column of each target.
         damage: a sentence when the file did not decode to its end.
     """
@@ -45,13 +47,15 @@ class ProcessedSample:
     scalars: Mapping[str, float]
     mfcc_mean: Sequence[float]
     mfcc_std: Sequence[float]
+    vectors: Mapping[str, list[float]]
     columns: Mapping[str, Column]
     damage: str | None
 
     def to_row(self) -> dict[str, object]:
         """Return the sample's part of a dataset's row."""
+        standard = {"mfcc_mean": self.mfcc_mean, "mfcc_std": self.mfcc_std}
         return {
-            "audio_features": {**self.scalars, "mfcc_mean": self.mfcc_mean, "mfcc_std": self.mfcc_std},
+            "audio_features": {**self.scalars, **standard, **self.vectors},
             **self.columns,
             "processed_audio": self.samples,
             "sample_rate": self.sample_rate_hz,
@@ -79,30 +83,32 @@ class SampleProcessor:
         Raises:
             InvalidRequest: the recording is silent, too short, or holds numbers that are none.
             DecodeFailed, AudioTooLong, PayloadTooLarge, DeadlineExceeded, Overloaded: as `audio.decode`.
-            ValueError: a custom feature gave no finite number.
+            FeatureFailed: a custom feature's function raised, or gave no finite numbers.
         """
         found = condition_file(path, self.conditioning)
         rate_hz = self.conditioning.sample_rate_hz
         descriptors = describe(found.samples, rate_hz)
         with self._lock:
             custom = measure_custom(found.samples, rate_hz, self.functions)
+        scalars = {name: value for name, value in custom.items() if isinstance(value, float)}
         waveform = Waveform(found.samples[None, :], rate_hz)
         return ProcessedSample(
             samples=found.samples,
             sample_rate_hz=rate_hz,
-            scalars={**_scalars(descriptors), **custom},
+            scalars={**_scalars(descriptors), **scalars},
             mfcc_mean=descriptors.mfcc_mean,
             mfcc_std=descriptors.mfcc_std,
+            vectors={name: value for name, value in custom.items() if isinstance(value, list)},
             columns={target.column: target.encode(waveform, text) for target in self.targets},
             damage=found.damage,
         )
 
-    def arrow_types(self) -> dict[str, pa.DataType]:
-        """Return the types of `ProcessedSample.to_row`'s columns."""
-        numbers = pa.list_(pa.float64())
-        features = [(name, pa.float64()) for name in (*_SCALARS, *self.functions)]
+    def arrow_types(self, sample: ProcessedSample) -> dict[str, pa.DataType]:
+        """Return the types of `ProcessedSample.to_row`'s columns; custom ones are numbers or lists as here."""
+        numbers = [(name, pa.float64()) for name in sample.scalars]
+        vectors = [(name, pa.list_(pa.float64())) for name in (*_VECTORS, *sample.vectors)]
         return {
-            "audio_features": pa.struct([*features, *((name, numbers) for name in _VECTORS)]),
+            "audio_features": pa.struct([*numbers, *vectors]),
             **{target.column: target.arrow_type for target in self.targets},
             "processed_audio": pa.list_(pa.float32()),
             "sample_rate": pa.int64(),

@@ -1,0 +1,79 @@
+"""Features that a user's own functions measure: numbers, or rows of numbers of a fixed length."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiofoundation.errors import FeatureFailed
+from audiofoundation.features.mel import Float32
+
+FeatureValue = float | list[float]
+_Number = float | np.generic
+FeatureFunction = Callable[[Float32, int], _Number | Sequence[_Number] | NDArray[np.generic]]
+
+_NUMBERS = "biuf"  # NumPy's kinds of real numbers
+_MAX_MESSAGE = 300
+
+
+def measure_custom(
+    samples: Float32, sample_rate_hz: int, functions: Mapping[str, FeatureFunction]
+) -> dict[str, FeatureValue]:
+    """Return what each function says of a mono recording [N].
+
+    Raises:
+        FeatureFailed: as `measure_feature`, of the first that fails.
+    """
+    return {name: measure_feature(name, function, samples, sample_rate_hz) for name, function in functions.items()}
+
+
+def measure_feature(name: str, function: FeatureFunction, samples: Float32, sample_rate_hz: int) -> FeatureValue:
+    """Return what a function says of a mono recording [N], of which it gets a copy.
+
+    Raises:
+        FeatureFailed: the function raised, or gave something else than a finite number or a flat sequence of such.
+    """
+    try:
+        given = function(samples.copy(), sample_rate_hz)
+        values = np.asarray(given)
+    except Exception as error:  # whatever somebody else's function raises
+        raise FeatureFailed(name, f"failed: {_in_one_line(error)}") from error
+    if values.dtype.kind not in _NUMBERS or values.ndim > 1 or not values.size:
+        kind = f"an array of shape {values.shape}" if values.ndim > 1 or not values.size else type(given).__name__
+        raise FeatureFailed(name, f"gave {kind}: it must be a number or a flat sequence of numbers")
+    numbers = values.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        place = "" if numbers.ndim == 0 else f" at place {np.flatnonzero(~np.isfinite(numbers))[0]}"
+        raise FeatureFailed(name, f"gave {numbers[~np.isfinite(numbers)][0]}{place}: numbers must be finite")
+    found: FeatureValue = numbers.tolist()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureLengths:
+    """How many numbers each feature has: as many as when it was first admitted."""
+
+    _first: dict[str, int | None] = field(default_factory=dict)  # None: one number by itself
+
+    def admit(self, values: Mapping[str, FeatureValue]) -> None:
+        """Check values by their names, and remember the lengths of names that are new.
+
+        Raises:
+            FeatureFailed: one is not as long as before; nothing is remembered then.
+        """
+        lengths = {name: len(value) if isinstance(value, list) else None for name, value in values.items()}
+        for name, length in lengths.items():
+            first = self._first.get(name, length)
+            if length != first:
+                raise FeatureFailed(name, f"gave {_describe(length)}, but {_describe(first)} the first time")
+        self._first.update(lengths)
+
+
+def _in_one_line(error: Exception) -> str:
+    words = " ".join(str(error).split())[:_MAX_MESSAGE]
+    return f"{type(error).__name__}: {words}".encode(errors="backslashreplace").decode()
+
+
+def _describe(length: int | None) -> str:
+    return "a number by itself" if length is None else f"a sequence of length {length}"
