@@ -5,6 +5,7 @@ Every field comes from the environment: prefix `AF_`, double underscore for nest
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -63,6 +64,48 @@ class JobSettings(_Block):
     preprocess_concurrency: int = Field(
         default_factory=_spare_cpus, ge=1, description="shards that one preprocess worker makes at the same time"
     )
+
+
+class CustomFeature(_Block):
+    """A descriptor of the operator's own: `function(samples, sample_rate_hz)` of a module gives it."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
+    module: str
+    function: str
+
+
+class PreprocessSettings(_Block):
+    """What datasets have that no request can ask for: it names code, which runs in the workers without a sandbox."""
+
+    custom_features: Annotated[tuple[CustomFeature, ...], NoDecode] = Field(
+        default=(), description="name=package.module:function, comma-separated; the same for API and workers"
+    )
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names in one order, however they were written."""
+        return tuple(sorted(feature.name for feature in self.custom_features))
+
+    @field_validator("custom_features", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(_to_feature(part.strip()) for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("custom_features")
+    @classmethod
+    def _distinct(cls, value: tuple[CustomFeature, ...]) -> tuple[CustomFeature, ...]:
+        if len({feature.name for feature in value}) < len(value):
+            raise ValueError("two features have the same name")
+        return value
+
+
+def _to_feature(text: str) -> dict[str, str]:
+    found = re.fullmatch(r"(\w+)\s*=\s*([\w.]+):(\w+)", text)
+    if found is None:
+        raise ValueError(f"{text!r} is not written as name=package.module:function")
+    return dict(zip(("name", "module", "function"), found.groups(), strict=True))
 
 
 class EgressIdentity(_Block):
@@ -210,6 +253,7 @@ class Settings(BaseSettings):
     queue: QueueSettings = QueueSettings()
     catalog: CatalogSettings = CatalogSettings()
     jobs: JobSettings = JobSettings()
+    preprocess: PreprocessSettings = PreprocessSettings()
     fetch: FetchSettings = FetchSettings()
     probe: ProbeSettings = ProbeSettings()
     serving: ServingSettings = ServingSettings()

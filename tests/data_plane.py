@@ -26,6 +26,7 @@ from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.queue import JobQueue, UnitOfWork
 from audiofoundation.jobs.runner import HandlerSpec, run_pending
 from audiofoundation.preprocessing.commit_job import DatasetCommit
+from audiofoundation.preprocessing.custom import load_functions
 from audiofoundation.preprocessing.rewrite_job import ShardRewrite
 from audiofoundation.preprocessing.shard_job import ShardPreprocess
 from audiofoundation.settings import FetchSettings, JobSettings, ServingSettings, Settings
@@ -113,11 +114,14 @@ def create_data_plane(engine: Engine, store: ObjectStore, settings: Settings) ->
     spool_dir = settings.data_dir / "uploads"
     container = ingest_wiring.Container(settings, queue, store, spool_dir)
     app.include_router(ingest_routes.create_router(container))
-    app.include_router(preprocess_routes.create_router(preprocess_wiring.Container(queue, store, num_workers=2)))
+    names = settings.preprocess.feature_names
+    preprocess = preprocess_wiring.Container(queue, store, num_workers=2, custom_features=names)
+    app.include_router(preprocess_routes.create_router(preprocess))
     client = TestClient(app, headers={"Authorization": f"Bearer {KEY}"})
     ingest = ItemIngest(engine, store, settings.fetch, settings.data_dir / "ingest", settings.jobs)
     expand = DiscoveryExpand(queue, settings.fetch, settings.jobs, settings.data_dir / "expand")
-    shards = ShardPreprocess(engine, store, settings.data_dir / "preprocess")
+    functions = load_functions(settings.preprocess.custom_features)
+    shards = ShardPreprocess(engine, store, settings.data_dir / "preprocess", functions)
     return DataPlane(client, queue, store, ingest, expand, shards, DatasetCommit(engine, store), settings)
 
 

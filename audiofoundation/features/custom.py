@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audiofoundation.errors import FeatureFailed
+from audiofoundation.errors import FeatureFailed, InvalidRequest
 from audiofoundation.features.mel import Float32
 
 FeatureValue = float | list[float]
@@ -15,6 +16,22 @@ FeatureFunction = Callable[[Float32, int], _Number | Sequence[_Number] | NDArray
 
 _NUMBERS = "biuf"  # NumPy's kinds of real numbers
 _MAX_MESSAGE = 300
+
+
+def load_function(feature: str, module: str, function: str) -> FeatureFunction:
+    """Import a feature's function by name; the module's code runs.
+
+    Raises:
+        InvalidRequest: the module cannot be imported, or has no such function.
+    """
+    try:
+        found: FeatureFunction = getattr(import_module(module), function)
+    except Exception as error:  # whatever somebody else's module raises
+        reason = _in_one_line(error)
+        raise InvalidRequest(f"the feature {feature!r} cannot be loaded from {module}:{function}: {reason}") from error
+    if not callable(found):
+        raise InvalidRequest(f"the feature {feature!r} cannot be loaded: {module}:{function} is no function")
+    return found
 
 
 def measure_custom(

@@ -34,6 +34,7 @@ class DatasetOptions:
         channels: of the waveform. Mel, descriptors and loudness are the mono mix's either way. With 2, a mono
             recording gives two equal channels, and one of more than two is mixed (`audio.waveform.mix_to_stereo`).
         thresholds: what a segment must be like to be kept.
+        custom_features: names of the operator's own features that segments have (`PreprocessSettings`), sorted.
 
     Raises:
         InvalidRequest: a value is out of range.
@@ -49,6 +50,7 @@ class DatasetOptions:
     has_rhythm: bool = False
     channels: Literal[1, 2] = 1
     thresholds: QualityThresholds = field(default_factory=QualityThresholds)
+    custom_features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         get_preset(self.preset)
@@ -97,16 +99,19 @@ class DatasetOptions:
             del config["has_rhythm"]  # datasets keep the ids that they had
         if self.channels == 1:
             del config["channels"]
-        del config["thresholds"]
+        del config["thresholds"], config["custom_features"]
         if thresholds := self.thresholds.to_config():
             config["thresholds"] = thresholds
+        if self.custom_features:
+            config["custom_features"] = list(self.custom_features)
         return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DatasetOptions":
         """Return the options that `to_config` described."""
         thresholds = QualityThresholds(**config.get("thresholds", {}))
-        return cls(**{**config, "thresholds": thresholds})
+        features = tuple(config.get("custom_features", ()))
+        return cls(**{**config, "thresholds": thresholds, "custom_features": features})
 
 
 def dataset_id_of(collection_id: CollectionId, options: DatasetOptions) -> DatasetId:

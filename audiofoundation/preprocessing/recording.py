@@ -1,8 +1,9 @@
 """One recording to samples of a shard, in one pass over the sound and with bounded memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,10 @@ from audiofoundation.audio.quality import measure_quality
 from audiofoundation.audio.sandbox.client import ChildKilled
 from audiofoundation.audio.waveform import Waveform, mix_to_mono
 from audiofoundation.errors import Overloaded
+from audiofoundation.features.custom import FeatureFunction
 from audiofoundation.features.descriptors import Descriptors, describe, describe_briefly
 from audiofoundation.identifiers import AssetId, ItemId, Sha256
+from audiofoundation.preprocessing.custom import RecordingFeatures
 from audiofoundation.preprocessing.levels import LevelMeter, Levels
 from audiofoundation.preprocessing.options import DatasetOptions
 from audiofoundation.preprocessing.segments import Segment, SegmentPlan, cut_segments
@@ -38,7 +41,12 @@ class RecordingToCut:
 
 
 def cut_recording(
-    path: Path, recording: RecordingToCut, options: DatasetOptions, *, work_dir: Path
+    path: Path,
+    recording: RecordingToCut,
+    options: DatasetOptions,
+    *,
+    work_dir: Path,
+    functions: Mapping[str, FeatureFunction] = MappingProxyType({}),
 ) -> Iterator[Sample]:
     """Yield the samples of one recording: decoded, at the preset's rate, levelled, trimmed, cut.
 
@@ -47,6 +55,7 @@ def cut_recording(
         recording: what the samples say they come from.
         options: what segments look like.
         work_dir: where the sound of a long recording lies meanwhile.
+        functions: custom features by name, measured on each segment as it is stored.
 
     Raises:
         DecodeFailed, AudioTooLong, PayloadTooLarge: nothing has been yielded then.
@@ -58,8 +67,12 @@ def cut_recording(
         start, stop = (levels.first_sound, levels.last_sound) if options.is_trimmed else (0, spool.num_samples)
         plan = SegmentPlan(config, options.segment_frames, options.min_frames, start, stop, gain)
         rhythm = _rhythm(spool, plan) if options.has_rhythm and stop > start else None
+        custom = RecordingFeatures(recording.item_id, functions)
         for segment in cut_segments(spool, plan):
-            yield _to_sample(segment, recording, options, levels, gain, rhythm)
+            sample = _to_sample(segment, recording, options, levels, gain, rhythm)
+            values = custom.measure(segment.samples, config.sample_rate_hz)
+            yield replace(sample, meta=sample.meta.model_copy(update={"custom_features": values}))
+        custom.log_failures()
 
 
 def _rhythm(spool: SampleSpool, plan: SegmentPlan) -> Descriptors:

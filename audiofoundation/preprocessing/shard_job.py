@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from audiofoundation.errors import (
     ObjectNotFound,
     PayloadTooLarge,
 )
+from audiofoundation.features.custom import FeatureFunction
 from audiofoundation.features.descriptors import Descriptors, combine
 from audiofoundation.identifiers import AssetId, DatasetId, ItemId, Sha256, sha256_of
 from audiofoundation.jobs.lease import Claim, Effect
@@ -26,6 +27,7 @@ from audiofoundation.jobs.queue import UnitOfWork
 from audiofoundation.jobs.removal import enqueue_rewrite
 from audiofoundation.preprocessing.allocator import keep_freed_memory
 from audiofoundation.preprocessing.cpu_time import CpuClock
+from audiofoundation.preprocessing.custom import functions_for
 from audiofoundation.preprocessing.job_directory import job_directory
 from audiofoundation.preprocessing.options import DatasetOptions
 from audiofoundation.preprocessing.plan import enqueue_commit_if_complete
@@ -80,11 +82,13 @@ class ShardPreprocess:
         engine: the catalog.
         store: original bytes come from it, shards go to it.
         work_dir: directories of running jobs; a dead attempt's is removed by the next one.
+        functions: the operator's custom features by name.
     """
 
     engine: Engine
     store: ObjectStore
     work_dir: Path
+    functions: Mapping[str, FeatureFunction] = field(default_factory=dict)
 
     def __call__(self, claim: Claim) -> Effect:
         """Make and store the shard; return what to write."""
@@ -152,9 +156,10 @@ class ShardPreprocess:
         """Write the segments of one recording; one that cannot be read is reported and left out."""
         path = directory / "original"
         tally = _Tally()
+        functions = functions_for(shard.options.custom_features, self.functions)
         try:
             self.store.get_to_file(recording.key, path, sha256=recording.asset_sha256)
-            for sample in cut_recording(path, recording, shard.options, work_dir=directory):
+            for sample in cut_recording(path, recording, shard.options, work_dir=directory, functions=functions):
                 if tally.admit(sample.meta, shard.options.thresholds):
                     writer.write(sample)
                     failpoint(Failpoint.SHARD_SAMPLE_WRITTEN)

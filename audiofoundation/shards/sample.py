@@ -4,14 +4,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from audiofoundation.audio.quality import QualityMeasures
+from audiofoundation.features.custom import FeatureValue
 from audiofoundation.features.descriptors import Descriptors
 from audiofoundation.identifiers import AssetId, ItemId, Sha256
 
 Float16 = NDArray[np.float16]
 Int16 = NDArray[np.int16]
+
+
+def _is_empty(values: dict[str, FeatureValue]) -> bool:
+    return not values
 
 
 class SampleMeta(BaseModel):
@@ -34,6 +39,7 @@ class SampleMeta(BaseModel):
         quality: measures of the segment as it is stored.
         descriptors: its timbre, from one frame of 2048 in 4096 samples; tempo and harmonic ratio, where they were asked
             for, are the whole recording's.
+        custom_features: what the operator's own functions say of the segment, by name; without those that failed.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -53,6 +59,7 @@ class SampleMeta(BaseModel):
     mel_fingerprint: str
     quality: QualityMeasures | None = None
     descriptors: Descriptors | None = None
+    custom_features: dict[str, FeatureValue] = Field(default_factory=dict, exclude_if=_is_empty)
 
 
 @dataclass(frozen=True, slots=True)

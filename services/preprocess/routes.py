@@ -36,7 +36,7 @@ def create_router(container: Container) -> APIRouter:
 
     @router.post("", summary="Make a dataset of a collection, or bring the one there is up to date")
     def post_dataset(body: DatasetIn) -> DatasetOut:
-        options = _to_options(body)
+        options = _to_options(body, container.custom_features)
         with container.queue.unit_of_work() as unit:
             collection = get_collection(unit.session, body.collection)
             dataset_id = plan_dataset(unit, collection, options, num_workers=container.num_workers)
@@ -77,7 +77,7 @@ def create_router(container: Container) -> APIRouter:
     return router
 
 
-def _to_options(body: DatasetIn) -> DatasetOptions:
+def _to_options(body: DatasetIn, custom_features: tuple[str, ...]) -> DatasetOptions:
     return DatasetOptions(
         preset=body.preset,
         segment_s=body.segment_s,
@@ -88,6 +88,7 @@ def _to_options(body: DatasetIn) -> DatasetOptions:
         has_rhythm=body.has_rhythm,
         channels=body.channels,
         thresholds=body.thresholds(),
+        custom_features=custom_features,
     )
 
 

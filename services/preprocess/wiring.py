@@ -17,6 +17,7 @@ class Container:
     store: ObjectStore
     num_workers: int
     min_centroid_hz: float = ProbeSettings().min_centroid_hz
+    custom_features: tuple[str, ...] = ()
 
 
 def create_container(settings: Settings) -> Container:
@@ -26,4 +27,5 @@ def create_container(settings: Settings) -> Container:
         store=ObjectStore(settings.storage),
         num_workers=settings.jobs.preprocess_concurrency,
         min_centroid_hz=settings.probe.min_centroid_hz,
+        custom_features=settings.preprocess.feature_names,
     )

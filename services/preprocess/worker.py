@@ -1,6 +1,7 @@
 """The process that makes shards: `python -m services.preprocess.worker`."""
 
 import os
+import sys
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -10,10 +11,14 @@ def main() -> None:
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
     # NumPy reads these variables when it loads.
+    from audiofoundation.errors import InvalidRequest
     from audiofoundation.settings import Settings
     from services.preprocess.tasks import work
 
-    work(Settings())
+    try:
+        work(Settings())
+    except InvalidRequest as error:
+        sys.exit(f"error: {error.message}")
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ def _outcome(found: DatasetSurvey) -> str:
         "audio beside the mel": ("stereo" if options.channels == 2 else "mono") if options.include_waveform else "no",
         "quality thresholds": ", ".join(f"{name} {value:g}" for name, value in thresholds.items()) or "none",
         "speed": _speed(found),
+        **_custom_features(found),
     }
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in settings.items())
     tables = [f"<table>{rows}</table>", _counts("state", status.states, of="recordings")]
@@ -102,6 +103,14 @@ def _outcome(found: DatasetSurvey) -> str:
     if status.left_out:
         tables.append(_counts("why left out", status.left_out, of="segments"))
     return f'<div class="columns">{"".join(tables)}</div>'
+
+
+def _custom_features(found: DatasetSurvey) -> dict[str, str]:
+    """Return a line for each: of how many of the segments looked at it was measured."""
+    return {
+        name: f"measured of {sum(name in meta.custom_features for meta in found.metas)} in {len(found.metas)} segments"
+        for name in found.options.custom_features
+    }
 
 
 def _speed(found: DatasetSurvey) -> str:

@@ -1,3 +1,6 @@
+import json
+from dataclasses import replace
+
 import pytest
 
 from audiofoundation.errors import InvalidRequest, MelMismatch
@@ -31,10 +34,12 @@ def test_the_same_options_are_the_same_dataset_and_others_another() -> None:
         DatasetOptions(include_waveform=True),
         DatasetOptions(include_waveform=True, channels=2),
         DatasetOptions(has_rhythm=True),
+        DatasetOptions(custom_features=("crest",)),
+        DatasetOptions(custom_features=("crest", "tilt")),
     ]
     ids = {plain, dataset_id_of(CollectionId("col_2"), DatasetOptions())}
     ids |= {dataset_id_of(COLLECTION, options) for options in others}
-    assert len(ids) == 10
+    assert len(ids) == 12
 
 
 def test_options_that_came_later_leave_the_ids_of_datasets_as_they_were() -> None:
@@ -58,7 +63,8 @@ def test_options_survive_the_catalog() -> None:
     options = DatasetOptions(
         preset="hifigan22", segment_s=2.5, target_lufs=-20.0, include_waveform=True, has_rhythm=True, channels=2
     )
-    assert DatasetOptions.from_config(options.to_config()) == options
+    for one in (options, replace(options, custom_features=("crest", "tilt"))):
+        assert DatasetOptions.from_config(json.loads(json.dumps(one.to_config()))) == one
 
 
 @pytest.mark.parametrize(

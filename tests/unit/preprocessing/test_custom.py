@@ -1,0 +1,133 @@
+"""The operator's functions: how settings name them, how the worker finds them, and what their failures cost."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
+from pydantic import ValidationError
+from structlog.testing import capture_logs
+
+from audiofoundation.errors import InvalidRequest, ModelNotReady
+from audiofoundation.features.mel import Float32
+from audiofoundation.identifiers import ItemId
+from audiofoundation.preprocessing.custom import RecordingFeatures, functions_for, load_functions
+from audiofoundation.settings import CustomFeature, Settings
+
+SEGMENT = np.ones(100, np.float32)
+MODULE = "operators_features"
+
+
+@pytest.fixture
+def _module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"{MODULE}.py").write_text("LIMIT = 3\n\ndef size(samples, sample_rate_hz):\n    return samples.size\n")
+    (tmp_path / "broken_features.py").write_text("def size(samples:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def named(monkeypatch: pytest.MonkeyPatch, value: str) -> tuple[CustomFeature, ...]:
+    monkeypatch.setenv("AF_PREPROCESS__CUSTOM_FEATURES", value)
+    return Settings().preprocess.custom_features
+
+
+def test_the_setting_names_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert named(monkeypatch, "tilt=a.b:c, crest = d:e,") == (
+        CustomFeature(name="tilt", module="a.b", function="c"),
+        CustomFeature(name="crest", module="d", function="e"),
+    )
+    assert Settings().preprocess.feature_names == ("crest", "tilt")
+    monkeypatch.delenv("AF_PREPROCESS__CUSTOM_FEATURES")
+    assert Settings().preprocess.feature_names == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("crest", "not written as name=package.module:function"),
+        ("crest=a.b", "not written as"),
+        ("crest=a:b.c", "not written as"),
+        ("1st=a:b", "pattern"),
+        ("crest=a:b,crest=a:c", "the same name"),
+    ],
+)
+def test_a_setting_that_names_no_function_is_refused(monkeypatch: pytest.MonkeyPatch, value: str, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        named(monkeypatch, value)
+
+
+@pytest.mark.usefixtures("_module")
+def test_functions_are_imported_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    functions = load_functions(named(monkeypatch, f"size={MODULE}:size"))
+    assert functions_for(["size"], functions)["size"](SEGMENT, 24_000) == SEGMENT.size
+    assert functions_for([], functions) == {}
+
+
+@pytest.mark.usefixtures("_module")
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("size=absent_module:size", "'size' cannot be loaded from absent_module:size: ModuleNotFoundError"),
+        (f"size={MODULE}:absent", "AttributeError"),
+        (f"size={MODULE}:LIMIT", "is no function"),
+        ("size=broken_features:size", "SyntaxError"),
+        (f"rms={MODULE}:size", "'rms', which every segment has already"),
+        (f"tempo_bpm={MODULE}:size", "which every segment has already"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused(monkeypatch: pytest.MonkeyPatch, value: str, reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=reason):
+        load_functions(named(monkeypatch, value))
+
+
+def test_a_worker_with_a_name_that_cannot_be_loaded_ends_with_a_sentence(tmp_path: Path) -> None:
+    worker = subprocess.run(
+        [sys.executable, "-P", "-m", "services.preprocess.worker"],
+        env={**os.environ, "AF_DATA_DIR": str(tmp_path), "AF_PREPROCESS__CUSTOM_FEATURES": "crest=absent_module:crest"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert worker.returncode == 1
+    assert worker.stderr.startswith("error: the feature 'crest' cannot be loaded from absent_module:crest: ")
+    assert len(worker.stderr.splitlines()) == 1
+
+
+def test_a_dataset_whose_functions_a_worker_has_not_waits_for_another() -> None:
+    with pytest.raises(ModelNotReady, match="custom features crest, tilt: name them in") as refused:
+        functions_for(["tilt", "size", "crest"], {"size": lambda samples, _: samples.size})
+    assert refused.value.retryable
+
+
+def test_a_failure_leaves_out_one_value_and_is_logged_once_a_recording() -> None:
+    def growing(samples: Float32, _rate_hz: int) -> list[float]:
+        return [0.0] * samples.size
+
+    def short_only(samples: Float32, _rate_hz: int) -> float:
+        if samples.size > 2:
+            raise ValueError(f"{samples.size} samples")
+        return 1.0
+
+    features = RecordingFeatures(ItemId("item_1"), {"growing": growing, "short_only": short_only, "one": lambda *_: 1})
+
+    with capture_logs() as logs:
+        found = [features.measure(SEGMENT[:size], 24_000) for size in (2, 3, 4)]
+        features.log_failures()
+
+    assert found == [{"growing": [0.0, 0.0], "short_only": 1.0, "one": 1.0}, {"one": 1.0}, {"one": 1.0}]
+    told = [(log["event"], log["log_level"], log["feature"], log["item_id"], log["num_segments"]) for log in logs]
+    expected = ("custom_feature_failed", "warning")
+    assert told == [(*expected, "growing", "item_1", 2), (*expected, "short_only", "item_1", 2)]
+    assert "sequence of length 3" in logs[0]["error"]
+    assert logs[1]["error"] == "the feature 'short_only' failed: ValueError: 3 samples"
+
+
+def test_a_job_whose_time_is_over_is_not_mistaken_for_a_failure() -> None:
+    def slow(_samples: Float32, _rate_hz: int) -> float:
+        raise SoftTimeLimitExceeded
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        RecordingFeatures(ItemId("item_1"), {"slow": slow}).measure(SEGMENT, 24_000)
