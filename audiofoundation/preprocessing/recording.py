@@ -70,8 +70,10 @@ def cut_recording(
         custom = RecordingFeatures(recording.item_id, functions)
         for segment in cut_segments(spool, plan):
             sample = _to_sample(segment, recording, options, levels, gain, rhythm)
-            values = custom.measure(segment.samples, config.sample_rate_hz)
-            yield replace(sample, meta=sample.meta.model_copy(update={"custom_features": values}))
+            if functions:
+                values = custom.measure(segment.samples, config.sample_rate_hz)
+                sample = replace(sample, meta=sample.meta.model_copy(update={"custom_features": values}))
+            yield sample
         custom.log_failures()
 
 
