@@ -83,9 +83,12 @@ class DataPlane:
         """Run everything that is due; return how many attempts that took."""
         return run_pending(self.queue, self.handlers, self.settings.jobs)
 
-    def upload(self, collection: str, data: bytes, *, name: str = "clip.wav") -> dict[str, object]:
+    def upload(
+        self, collection: str, data: bytes, *, name: str = "clip.wav", license_text: str | None = None
+    ) -> dict[str, object]:
         digest = sha256_of(data)
-        answer = self.client.put(f"/v1/collections/{collection}/files/{digest}", params={"name": name}, content=data)
+        params = {"name": name, **({"license": license_text} if license_text else {})}
+        answer = self.client.put(f"/v1/collections/{collection}/files/{digest}", params=params, content=data)
         assert answer.status_code == 200, answer.text
         found: dict[str, object] = answer.json()
         return found

@@ -104,6 +104,7 @@ class Discovery(Base, Timestamps):
     num_discoveries: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     rejected: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     examples: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list, server_default="[]")
+    license: Mapped[str | None]
     note: Mapped[str | None]
     validators: Mapped[dict[str, Any]] = mapped_column(default=dict)
     tool_version: Mapped[str | None] = mapped_column(String(64))

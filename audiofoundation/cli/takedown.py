@@ -56,7 +56,7 @@ def takedown(
 
 
 def _report(target: str, found: dict[str, Any]) -> None:
-    if found["items"] or found["assets"]:
+    if found["items"] or found["assets"] or found["pending"]:
         items, assets = _counted(len(found["items"]), "item"), _counted(len(found["assets"]), "recording")
         print_line(f"{items} and {assets} are taken down")
     else:

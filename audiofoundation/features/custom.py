@@ -16,6 +16,7 @@ FeatureFunction = Callable[[Float32, int], _Number | Sequence[_Number] | NDArray
 
 _NUMBERS = "biuf"  # NumPy's kinds of real numbers
 _MAX_MESSAGE = 300
+_MAX_NUMBERS = 4096
 
 
 def load_function(feature: str, module: str, function: str) -> FeatureFunction:
@@ -54,8 +55,12 @@ def measure_feature(name: str, function: FeatureFunction, samples: Float32, samp
     try:
         given = function(samples.copy(), sample_rate_hz)
         values = np.asarray(given)
+    except MemoryError:
+        raise  # the machine's want, not the function's fault: another attempt may have enough
     except Exception as error:  # whatever somebody else's function raises
         raise FeatureFailed(name, f"failed: {_in_one_line(error)}") from error
+    if values.size > _MAX_NUMBERS:
+        raise FeatureFailed(name, f"gave {values.size} numbers: {_MAX_NUMBERS} are the most")
     if values.dtype.kind not in _NUMBERS or values.ndim > 1 or not values.size:
         kind = f"an array of shape {values.shape}" if values.ndim > 1 or not values.size else type(given).__name__
         raise FeatureFailed(name, f"gave {kind}: it must be a number or a flat sequence of numbers")

@@ -1,10 +1,11 @@
 """Collections and items in the catalog: adding sources, uploads, and what becomes of an item."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -12,7 +13,7 @@ from audiofoundation.catalog.bulk import is_one_of
 from audiofoundation.catalog.item_states import ItemChange, add_rows, change_items
 from audiofoundation.catalog.tables import Asset, Collection, Item
 from audiofoundation.catalog.tombstones import taken_down
-from audiofoundation.errors import NotFound
+from audiofoundation.errors import InvalidRequest, NotFound
 from audiofoundation.identifiers import AssetId, ItemId, Sha256, create_id
 from audiofoundation.ingestion.discoveries import request_discoveries
 from audiofoundation.ingestion.item_rows import KnownAsset, RowContext, item_id_of, item_rows
@@ -24,6 +25,7 @@ from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.queue import UnitOfWork
 
 _CHUNK = 5000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _RETRYABLE_STATES = (ItemState.FAILED, ItemState.DEFERRED)
 
 
@@ -49,7 +51,17 @@ class AddedItems:
 
 
 def ensure_collection(session: Session, name: str, *, scope: PolicyScope | None = None) -> Collection:
-    """Return the collection of that name, made if there is none; a given scope replaces its own."""
+    """Return the collection of that name, made if there is none; a given scope replaces its own.
+
+    Raises:
+        InvalidRequest: there is none, and an address could not carry the name.
+    """
+    is_known = not _CONTROL.search(name) and session.scalar(select(Collection.id).where(Collection.name == name))
+    if not is_known and (_CONTROL.search(name) or "/" in name or name in (".", "..")):
+        raise InvalidRequest(
+            "a collection's name stands in addresses: it holds no / and no control character, and is not . or ..",
+            param="name",
+        )
     chosen = scope or PolicyScope.CRAWLED
     values = {"id": create_id("col"), "name": name, "policy": chosen.value, "created_at": time.time()}
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
@@ -102,7 +114,7 @@ def add_items(
     if not is_plan:
         _enqueue_new(unit, [str(row["id"]) for row in rows if row["id"] in added and row["state"] == ItemState.QUEUED])
         there = [str(row["id"]) for row in rows if row["id"] not in added]
-        _retry_licensed(unit, [row for row in rows if row["id"] not in added])
+        _judge_licenses_again(unit, [row for row in rows if row["id"] not in added])
         _enqueue_again(unit, [*there, *(item_id_of(collection.id, key) for key in present)])
     return AddedItems(
         num_added=len(added),
@@ -177,23 +189,36 @@ def _enqueue_again(unit: UnitOfWork, ids: Sequence[str]) -> None:
         _retry(unit, failed)
 
 
-def _retry_licensed(unit: UnitOfWork, rows: Sequence[Mapping[str, object]]) -> None:
-    """Queue again what was refused for its licence and what a list now names, or the policy now takes, as open.
+def _judge_licenses_again(unit: UnitOfWork, rows: Sequence[Mapping[str, object]]) -> None:
+    """Give items the licence that is named for them now, and queue again what only its licence had kept out.
 
-    Videos are left alone: their own page decides, and asking for it again costs a start of an identity.
+    What a list or feed says does not replace what another has said; what the operator's own line says does. Videos
+    and tracks are left alone: their own pages decide.
     """
-    open_now: dict[object, list[str]] = {}
-    for row in rows:
-        if row["state"] == ItemState.QUEUED and row["kind"] != SourceKind.YOUTUBE:
-            open_now.setdefault(row["license"], []).append(str(row["id"]))
-    for license_text, ids in open_now.items():
-        for start in range(0, len(ids), _CHUNK):
-            is_refused = (
-                is_one_of(unit.session, Item.id, ids[start : start + _CHUNK])
-                & (Item.state == ItemState.REJECTED)
-                & (Item.error_class == RefusalClass.LICENSE.value)
-            )
-            _queue_again(unit, is_refused, ItemChange(ItemState.QUEUED, columns={"license": license_text}))
+    named = {str(row["id"]): row for row in rows if row["kind"] == SourceKind.URL and row["state"] == ItemState.QUEUED}
+    ids = sorted(named)
+    for start in range(0, len(ids), _CHUNK):
+        is_here = is_one_of(unit.session, Item.id, ids[start : start + _CHUNK])
+        for found in unit.session.execute(_UNLICENSED.where(is_here)).all():
+            row = named[found.id]
+            is_theirs = row["discovery_id"] is not None and row["discovery_id"] != found.discovery_id
+            if is_theirs and found.license:
+                continue
+            columns = {name: row[name] for name in ("license", "discovery_id") if row["license"] and row[name]}
+            if found.state == ItemState.REJECTED:
+                is_same = (Item.id == found.id) & (Item.state == ItemState.REJECTED)
+                _queue_again(unit, is_same, ItemChange(ItemState.QUEUED, columns=columns))
+            elif columns:
+                unit.session.execute(update(Item).where(Item.id == found.id, Item.license.is_(None)).values(**columns))
+
+
+# Refused for their licence, or on their way without one.
+_UNLICENSED = select(Item.id, Item.state, Item.license, Item.discovery_id).where(
+    or_(
+        (Item.state == ItemState.REJECTED) & (Item.error_class == RefusalClass.LICENSE.value),
+        Item.state.in_((ItemState.QUEUED, *_RETRYABLE_STATES)) & Item.license.is_(None),
+    )
+)
 
 
 def _retry(unit: UnitOfWork, ids: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Discoveries in the catalog: what was asked to be expanded, and how far that got."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,9 +10,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from audiofoundation.catalog.cursors import check_cursor
-from audiofoundation.catalog.tables import Discovery
+from audiofoundation.catalog.tables import Discovery, Item
 from audiofoundation.identifiers import derive_id
 from audiofoundation.ingestion.sources.protocol import DiscoveryAddress
+from audiofoundation.ingestion.states import ItemState, RefusalClass
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.queue import UnitOfWork
 
@@ -50,16 +51,19 @@ def discovery_id_of(collection_id: str, address: DiscoveryAddress) -> str:
 
 
 def request_discoveries(
-    unit: UnitOfWork, collection_id: str, addresses: Iterable[DiscoveryAddress], *, is_plan: bool
+    unit: UnitOfWork, collection_id: str, addresses: Mapping[DiscoveryAddress, str | None], *, is_plan: bool
 ) -> list[str]:
     """Have the addresses expanded from their start, again if that was done before; return their ids.
+
+    Each comes with the licence of what states none there; None leaves the one that was named before.
 
     What an expansion finds that is there already is not added again. One that is under way starts over when it
     was planned only and is now asked for in earnest.
     """
     ids = []
     for discovery_id, address in sorted((discovery_id_of(collection_id, address), address) for address in addresses):
-        _write_request(unit.session, discovery_id, collection_id, address, is_plan=is_plan)
+        wanted = {"is_plan": is_plan, **({"license": license_text} if (license_text := addresses[address]) else {})}
+        _write_request(unit.session, discovery_id, collection_id, address, wanted)
         enqueue_expansion(unit, discovery_id)
         ids.append(discovery_id)
     return ids
@@ -92,7 +96,7 @@ def discovery_page(session: Session, collection_id: str, *, cursor: str | None, 
 
 
 def _write_request(
-    session: Session, discovery_id: str, collection_id: str, address: DiscoveryAddress, *, is_plan: bool
+    session: Session, discovery_id: str, collection_id: str, address: DiscoveryAddress, wanted: Mapping[str, object]
 ) -> None:
     now = time.time()
     fresh: dict[str, object] = {
@@ -101,7 +105,7 @@ def _write_request(
         "kind": address.kind.value,
         "address": address.address,
         "state": DiscoveryState.QUEUED.value,
-        "is_plan": is_plan,
+        **wanted,
         **_NO_COUNTS,
         "validators": {},
         "created_at": now,
@@ -112,12 +116,19 @@ def _write_request(
     if session.execute(inserting.returning(Discovery.id)).one_or_none() is not None:
         return
     found = session.scalars(select(Discovery).where(Discovery.id == discovery_id).with_for_update()).one()
-    becomes_real = found.is_plan and not is_plan
+    becomes_real = found.is_plan and not wanted["is_plan"]
     if found.state == DiscoveryState.QUEUED and not becomes_real:
         return
-    values = {"state": DiscoveryState.QUEUED.value, "is_plan": is_plan, **_NO_COUNTS}
-    if becomes_real:  # its items have no jobs yet: "not changed since" would leave them without
+    values = {"state": DiscoveryState.QUEUED.value, **wanted, **_NO_COUNTS}
+    # "Not changed since" would leave items without jobs that have none yet, or whose licence is to be judged again.
+    if becomes_real or _has_refused_licenses(session, found):
         values["validators"] = {}
     values |= {"error_class": None, "error": None, "updated_at": now}
     writing = update(Discovery).where(Discovery.id == discovery_id).values(**values)
     session.execute(writing.execution_options(synchronize_session="fetch"))
+
+
+def _has_refused_licenses(session: Session, discovery: Discovery) -> bool:
+    is_refused = (Item.state == ItemState.REJECTED) & (Item.error_class == RefusalClass.LICENSE.value)
+    is_its = (Item.collection_id == discovery.collection_id) & (Item.discovery_id == discovery.id)
+    return session.scalar(select(Item.id).where(is_its, is_refused).limit(1)) is not None

@@ -128,7 +128,9 @@ class DiscoveryExpand:
     def _add(self, claim: Claim, page: Page, num_seen: int, kind: DiscoveryKind, tool_version: str) -> None:
         # Only a list may name further searches, channels and feeds, and no list may name another list.
         allowed = frozenset(DiscoveryKind) - {DiscoveryKind.LIST} if kind is DiscoveryKind.LIST else frozenset()
-        lines = parse_lines(page.lines, discoverable=allowed)
+        with read_session(self.queue.engine) as session:
+            license_text = session.get_one(Discovery, claim.subject_id).license
+        lines = parse_lines([line.licensed(license_text) for line in page.lines], discoverable=allowed)
 
         def effect(unit: UnitOfWork) -> None:
             row = unit.session.get_one(Discovery, claim.subject_id, with_for_update=True)

@@ -161,9 +161,9 @@ class ItemIngest:
             )
 
     def _fetch(self, item: ItemToIngest, directory: Path, claim: Claim) -> FetchedBytes:
+        item.policy.check_listed_license(item.license)
         if item.asset_sha256 is not None:
             return self._uploaded(item.asset_sha256, directory)
-        item.policy.check_listed_license(item.license)
         try:
             with Planner(self.engine, self.settings).place(item.kind, item.source, claim) as place:
                 self._move(item, ItemState.QUEUED, ItemState.FETCHING)

@@ -8,21 +8,27 @@ from functools import lru_cache
 YOUTUBE_CC = "Creative Commons Attribution license (reuse allowed)"
 
 _DEED = re.compile(
-    r"(?:https?://)?(?:www\.)?creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)(?:/(\d\.\d))?[^\s(),;]*"
+    r"(?:https?://)?(?:www\.)?creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)"
+    r"(?:/(\d\.\d)(?:/[a-z]{2})?)?(?:/(?:deed|legalcode)(?:\.[a-z_-]+)?)?/?(?:[?#][^\s(),;]*)?(?![^\s(),;])"
 )
-_PUBLIC_DOMAIN_DEEDS = {"zero": "cc0", "mark": "public domain"}
+_PUBLIC_DOMAIN_DEEDS = {"zero": "CC0", "mark": "public domain"}
 _VERSION = r"(?: v?\d(?:\.\d)?)"
-# Of a licence that was adapted to a country: CC BY 3.0 US. "no" would be Norway's, and is a refusal in plain words.
-_PORT = r"(?: (?:international|unported|generic|universal|united states|united kingdom|igo|(?!no|nd)[a-z]{2}))"
+# Licences were adapted to countries: CC BY 3.0 US. Norway is missing: "no" refuses in plain words.
+_COUNTRIES = (
+    "at au be br ca ch cl cn co cr cz de dk ec ee eg es fi fr gb gr gt hk hr hu ie il in it jp kr lu mk mt mx my nl nz "
+    "pe ph pl pr pt ro rs se sg si th tw ug uk us ve vn za"
+)
+_PORTS = "|".join(["international", "unported", "generic", "universal", "united states", "igo", *_COUNTRIES.split()])
+_RELEASE = rf"(?:{_VERSION}(?: (?:{_PORTS}))?)?"
 _CONDITIONS = r"(?: (?:nc|non ?commercial|sa|share ?alike))*"
 _END = r"(?: (?:public )?licen[sc]e)?(?: deed)?"
 _OPEN = re.compile(
     "(?:"
-    rf"(?:cc|creative commons) ?(?:0|zero){_VERSION}?{_PORT}?(?: public domain dedication)?"
+    rf"(?:cc|creative commons) ?(?:0|zero){_RELEASE}(?: public domain dedication)?"
     rf"|(?:cc )?(?:public ?domain|pdm)(?: mark| dedication)?{_VERSION}?"
     r"|creative commons"
-    rf"|(?:(?:cc|creative commons) ?(?:by|attribution)|attribution){_CONDITIONS}{_VERSION}?{_PORT}?"
-    rf"|by{_CONDITIONS}{_VERSION}{_PORT}?"
+    rf"|(?:(?:cc|creative commons) ?(?:by|attribution)|attribution){_CONDITIONS}{_RELEASE}"
+    rf"|by{_CONDITIONS}{_VERSION}(?: (?:{_PORTS}))?"
     rf"){_END}"
 )
 _REMARKS = frozenset({"reuse allowed", "some rights reserved"})
@@ -42,6 +48,12 @@ def is_open_license(text: str) -> bool:
     return any(map(_OPEN.fullmatch, spoken)) and all(_OPEN.fullmatch(part) or part in _REMARKS for part in spoken)
 
 
+def name_of_deed(text: str) -> str | None:
+    """Return `CC-BY-SA`, `CC0` … for the address of a licence's deed that stands alone; else None."""
+    deed = _DEED.fullmatch(text.strip().lower())
+    return None if deed is None else _PUBLIC_DOMAIN_DEEDS.get(deed[1], f"CC-{deed[1].upper()}")
+
+
 def _spelt_out(deed: re.Match[str]) -> str:
     name = _PUBLIC_DOMAIN_DEEDS.get(deed[1], f"cc {deed[1]}")
-    return f", {name} {deed[2] or ''},"
+    return f", {name} {deed[2] or ''},".lower()

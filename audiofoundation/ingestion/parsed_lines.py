@@ -31,14 +31,14 @@ class ParsedLines:
 
     Attributes:
         sources: distinct sources by canonical form, each with the first line that named it.
-        discoveries: distinct addresses to expand.
+        discoveries: distinct addresses to expand, each with the licence of what states none there.
         num_duplicates: lines that name what an earlier line names.
         rejected: lines that name nothing, by class.
         examples: the first ten of those.
     """
 
     sources: dict[str, tuple[Source, SourceLine]] = field(default_factory=dict)
-    discoveries: dict[DiscoveryAddress, None] = field(default_factory=dict)
+    discoveries: dict[DiscoveryAddress, str | None] = field(default_factory=dict)
     num_duplicates: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
     examples: list[RejectedLine] = field(default_factory=list)
@@ -69,7 +69,7 @@ def _add(parsed: ParsedLines, line: SourceLine, discoverable: Collection[Discove
     discovery = parse_discovery(line.text) if discoverable else None
     if discovery is not None and discovery.kind in discoverable:
         parsed.num_duplicates += discovery in parsed.discoveries
-        parsed.discoveries[discovery] = None
+        parsed.discoveries[discovery] = line.license or parsed.discoveries.get(discovery)
         return
     source = parse_source(line.text)
     if source.canonical in parsed.sources:

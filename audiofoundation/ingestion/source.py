@@ -4,7 +4,7 @@ Two lines that name the same thing have the same canonical form, so the catalog 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from urllib.parse import parse_qs, urlsplit
 
@@ -82,6 +82,10 @@ class SourceLine:
     channel: str | None = None
     license: str | None = None
     duration_s: float | None = None
+
+    def licensed(self, license_text: str | None) -> "SourceLine":
+        """Return the line with that licence, unless it states one or there is none."""
+        return replace(self, license=license_text) if license_text and not self.license else self
 
 
 def parse_source(line: str) -> Source:

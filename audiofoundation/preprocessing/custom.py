@@ -78,8 +78,8 @@ class RecordingFeatures:
                 value = measure_feature(name, function, samples, sample_rate_hz)
                 self._lengths.admit({name: value})
             except FeatureFailed as error:
-                if isinstance(error.__cause__, SoftTimeLimitExceeded):
-                    raise error.__cause__ from None  # it is the job's time that is over
+                if (over := _time_limit_of(error)) is not None:
+                    raise over from None  # it is the job's time that is over
                 self._reasons.setdefault(name, error.message)
                 self._failures[name] += 1
             else:
@@ -96,3 +96,10 @@ class RecordingFeatures:
                 num_segments=self._failures[name],
                 error=reason,
             )
+
+
+def _time_limit_of(error: BaseException | None) -> SoftTimeLimitExceeded | None:
+    """Return the end of the job's time, also where the function has wrapped it into another error."""
+    while error is not None and not isinstance(error, SoftTimeLimitExceeded):
+        error = error.__cause__ or error.__context__
+    return error

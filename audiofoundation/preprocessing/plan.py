@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, insert, select, update
-from sqlalchemy.orm import aliased
 
 from audiofoundation.catalog.tables import Asset, Collection, Dataset, DatasetItem, Item, Shard
 from audiofoundation.identifiers import CollectionId, DatasetId, derive_id
@@ -112,21 +111,23 @@ def _missing_items(unit: UnitOfWork, dataset: Dataset) -> list[PlannedItem]:
 
     Of items with the same bytes (one recording under several addresses) one stands for all, in takedowns too.
     """
-    twin = aliased(Item)
-    is_there = (
-        select(DatasetItem.item_id)
-        .join(twin, twin.id == DatasetItem.item_id)
-        .where(DatasetItem.dataset_id == dataset.id, twin.asset_id == Item.asset_id)
-        .exists()
+    # As a table of its own: SQLite would look through the dataset for every item again.
+    held = (
+        select(Item.asset_id)
+        .join(DatasetItem, DatasetItem.item_id == Item.id)
+        .where(DatasetItem.dataset_id == dataset.id)
+        .distinct()
+        .subquery()
     )
     rows = unit.session.execute(
         select(Item.id, Item.asset_id, Asset.duration_s)
         .join(Asset, Asset.id == Item.asset_id)
+        .outerjoin(held, held.c.asset_id == Item.asset_id)
         .where(
             Item.collection_id == dataset.collection_id,
             Item.state == _STORED,
             Asset.tombstoned_at.is_(None),
-            ~is_there,
+            held.c.asset_id.is_(None),
         )
         .order_by(Item.id)
     )

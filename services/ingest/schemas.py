@@ -1,27 +1,14 @@
 """What clients send to the ingest service and what they get."""
 
-import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
 from audiofoundation.ingestion.policy import PolicyScope
 
 # No control characters: PostgreSQL takes no NUL, and nothing else of them belongs in a name.
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"
-_NO_SEGMENT = re.compile(r"[/\x00-\x1f\x7f-\x9f]|^\.{1,2}$")
-
-
-def _addressable(name: str) -> str:
-    """Refuse a name that no segment of a path can carry: servers read an encoded slash as one between segments."""
-    if _NO_SEGMENT.search(name):
-        words = "a collection's name stands in addresses: it holds no / and no control character, and is not . or .."
-        raise PydanticCustomError("no_segment", words)
-    return name
-
-
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_addressable)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
 Text = Annotated[str, Field(max_length=500, pattern=_PLAIN)]
 MAX_SOURCES = 10_000
 

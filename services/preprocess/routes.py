@@ -94,12 +94,14 @@ def _to_options(body: DatasetIn, custom_features: tuple[str, ...]) -> DatasetOpt
 
 def _to_entry(entry: DatasetEntry) -> DatasetEntryOut:
     row, version = entry.dataset, entry.version
+    options = DatasetOptions.from_config(row.config)
     return DatasetEntryOut(
         dataset=row.id,
         collection=row.collection_id,
         collection_name=entry.collection_name,
         state=row.state,
-        options=_from_options(DatasetOptions.from_config(row.config)),
+        options=_from_options(options),
+        custom_features=list(options.custom_features),
         manifest_sha256=row.manifest_sha256,
         items=None if version is None else version.num_items,
         segments=None if version is None else version.num_samples,

@@ -75,6 +75,7 @@ class DatasetEntryOut(BaseModel):
     collection_name: str
     state: str = Field(description="`building` or `ready`")
     options: DatasetChoices = Field(description="As they were asked for")
+    custom_features: list[str] = Field(description="The operator's own features that its segments have")
     manifest_sha256: str | None = Field(description="The newest version, which the counts are of; null: none yet")
     items: int | None
     segments: int | None

@@ -84,7 +84,7 @@ def test_a_name_that_no_address_can_carry_is_refused_in_a_sentence(name: str) ->
     refused = run("ingest", recordings(1)[0], "-c", name)
 
     assert refused.exit_code == 1
-    assert str(refused.exception).startswith("name: a collection's name stands in addresses: it holds no /")
+    assert str(refused.exception).startswith("a collection's name stands in addresses: it holds no /")
 
 
 @pytest.mark.usefixtures("plane")

@@ -192,7 +192,7 @@ def test_an_item_that_was_taken_down_shows_no_measurements(plane: DataPlane, ser
 
 
 def test_what_a_list_says_is_refused_under_its_policy(plane: DataPlane) -> None:
-    lines = [{"source": "https://example.com/a", "duration_s": 1.0}, {"source": "https://example.com/b"}]
+    lines = [{**open_source("https://example.com/a"), "duration_s": 1.0}, open_source("https://example.com/b")]
     plane.post("/v1/collections/clips/items", {"sources": lines, "plan": True})
     policies = {item["state"]: item["policy"] for item in plane.items("clips")}
     assert policies == {"rejected": "cc-only;30-3600s", "queued": None}

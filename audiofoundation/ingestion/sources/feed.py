@@ -1,11 +1,11 @@
 """Podcast and news feeds (RSS 2.0, RSS 1.0, Atom, Media RSS): their enclosures become items."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from urllib.parse import urljoin
 
+from audiofoundation.ingestion.licenses import name_of_deed
 from audiofoundation.ingestion.list_files import plain_text, to_seconds
 from audiofoundation.ingestion.source import SourceLine
 from audiofoundation.ingestion.sources.documents import fetch_document
@@ -15,7 +15,6 @@ from audiofoundation.settings import FetchSettings
 
 _MAX_BYTES = 64 << 20
 _ENTRIES_PER_PAGE = 500
-_CC_DEED = re.compile(r"creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)")
 _AUDIBLE = ("audio", "video", "application/ogg", "application/octet-stream")
 
 
@@ -67,6 +66,4 @@ def _license_of(entry: Entry) -> str | None:
     """The licence as Creative Commons' module, Atom (RFC 4946) or the podcast namespace state it."""
     linked = next((address for address, _, relation in entry.links if relation == "license"), None)
     stated = plain_text(entry.texts.get("license") or linked)
-    if deed := _CC_DEED.search(stated or ""):
-        return "CC0" if deed[1] == "zero" else "public domain" if deed[1] == "mark" else f"CC-{deed[1].upper()}"
-    return stated
+    return name_of_deed(stated or "") or stated

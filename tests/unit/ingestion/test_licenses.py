@@ -23,6 +23,8 @@ Attribution-NonCommercial-NoDerivs | creative commons noderivs | https://creativ
 https://creativecommons.org/licenses/by-nc-nd/4.0/ | not CC BY | no cc by | CC BY NO | CC BY 4.0 no
 not Creative Commons, all rights reserved | CC BY, all rights reserved | All rights reserved | Standard
 https://creativecommons.org/licenses/by/4.0/ not | https://x.org/?creativecommons.org/licenses/by/4.0/
+https://creativecommons.org/licenses/by/4.0-nd | https://creativecommons.org/licenses/by/4.0/by-nd
+https://creativecommons.org/licenses/by/4.0/all-rights-reserved | CC BY if | CC BY 4.0 or
 creativecommons.org | Public Domain in the USA, elsewhere protected | by | CC | license | reuse allowed | (),
 """
 

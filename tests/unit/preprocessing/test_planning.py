@@ -2,12 +2,16 @@ import json
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import Engine, insert
 
+from audiofoundation.catalog.tables import Asset, Collection, Item
 from audiofoundation.errors import InvalidRequest, MelMismatch
 from audiofoundation.identifiers import CollectionId
+from audiofoundation.jobs.queue import JobQueue
 from audiofoundation.preprocessing.options import DatasetOptions, dataset_id_of
-from audiofoundation.preprocessing.plan import PlannedItem, group_items
+from audiofoundation.preprocessing.plan import PlannedItem, group_items, plan_dataset
 from audiofoundation.preprocessing.status import union_s
+from tests.unit.jobs.handlers import Recorder
 
 COLLECTION = CollectionId("col_1")
 
@@ -92,3 +96,36 @@ def test_three_second_segments_are_whole_hops() -> None:
 def test_overlapping_spans_count_once() -> None:
     assert union_s([(0.0, 2.0), (1.0, 3.0), (10.0, 11.0), (10.2, 10.5)]) == pytest.approx(4.0)
     assert union_s([]) == 0.0
+
+
+def test_planning_costs_in_proportion_to_the_collection(sqlite_engine: Engine) -> None:
+    """Counted in steps of SQLite's machine: a plan that looked through the dataset for each item took their square."""
+    steps = [steps_of_planning(sqlite_engine, f"col_{size}", size) for size in (500, 2000)]
+
+    assert steps[1] < 6 * steps[0]
+
+
+def steps_of_planning(engine: Engine, name: str, num_items: int) -> int:
+    """Return hundreds of steps that planning takes where all recordings are in the dataset already."""
+    times = {"created_at": 0.0, "updated_at": 0.0}
+    ids = [f"{name}-{number}" for number in range(num_items)]
+    sound = {"size_bytes": 1, "container": "wav", "codec": "pcm", "sample_rate_hz": 24000, "num_channels": 1}
+    assets = [{"id": each, "sha256": each, "key": each, "duration_s": 1.0, **sound, **times} for each in ids]
+    stored = {"collection_id": name, "kind": "url", "source": "s", "state": "stored", **times}
+    items = [{"id": each, "canonical": each, "asset_id": each, **stored} for each in ids]
+    queue, steps = JobQueue(engine, Recorder()), list[int]()
+    with queue.unit_of_work() as unit:
+        collection = Collection(id=name, name=name, policy="crawled")
+        unit.session.add(collection)
+        unit.session.flush()
+        unit.session.execute(insert(Asset), assets)
+        unit.session.execute(insert(Item), items)
+        plan_dataset(unit, collection, DatasetOptions(), num_workers=1)
+    with queue.unit_of_work() as unit:
+        found = unit.session.get_one(Collection, name)
+        driver = unit.session.connection().connection.driver_connection
+        assert driver is not None
+        driver.set_progress_handler(lambda: steps.append(1), 100)
+        plan_dataset(unit, found, DatasetOptions(), num_workers=1)
+        driver.set_progress_handler(None, 0)
+    return len(steps)

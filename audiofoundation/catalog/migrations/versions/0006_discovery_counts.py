@@ -1,4 +1,4 @@
-"""What of a discovery's entries was there already, what was rejected and why."""
+"""What of a discovery's entries was there already, what was rejected and why; the licence of what states none."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,4 +14,5 @@ def upgrade() -> None:
         op.add_column("discoveries", sa.Column(name, sa.Integer(), server_default="0", nullable=False))
     op.add_column("discoveries", sa.Column("rejected", sa.JSON(), server_default="{}", nullable=False))
     op.add_column("discoveries", sa.Column("examples", sa.JSON(), server_default="[]", nullable=False))
+    op.add_column("discoveries", sa.Column("license", sa.Text(), nullable=True))
     op.add_column("discoveries", sa.Column("note", sa.Text(), nullable=True))

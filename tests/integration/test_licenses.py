@@ -1,0 +1,133 @@
+"""The licence gate from lists and feeds to the store: what is named later, by whom, and under which policy."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from audiofoundation.settings import FetchSettings
+from audiofoundation.storage.object_store import ObjectStore
+from tests.data_plane import (
+    LOOPBACK,
+    DataPlane,
+    FileServer,
+    create_data_plane,
+    data_plane_settings,
+    serving_files,
+    tone,
+)
+
+ITEMS = "/v1/collections/found/items"
+RESERVED = "All rights reserved"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[FileServer]:
+    with serving_files(FileServer({"/a": tone(tmp_path / "a.wav", 31.0).read_bytes()})) as server:
+        yield server
+
+
+@pytest.fixture
+def plane(engine: Engine, store: ObjectStore, tmp_path: Path) -> DataPlane:
+    return plane_under(engine, store, tmp_path, LOOPBACK)
+
+
+def plane_under(engine: Engine, store: ObjectStore, tmp_path: Path, fetch: FetchSettings) -> DataPlane:
+    plane = create_data_plane(engine, store, data_plane_settings(tmp_path / "data", fetch))
+    plane.post("/v1/collections", {"name": "found"})
+    return plane
+
+
+def feed_of(server: FileServer, license_text: str = "") -> bytes:
+    stated = f"<license>{license_text}</license>" if license_text else ""
+    item = f'<item><enclosure url="{server.url("/a")}" type="audio/wav"/></item>'
+    return f"<rss><channel><title>Pod</title>{stated}{item}</channel></rss>".encode()
+
+
+def ask(plane: DataPlane, source: str, license_text: str | None = None) -> dict[str, object]:
+    """Ask for a source, run what is due, and return the one item."""
+    plane.post(ITEMS, {"sources": [{"source": source, **({"license": license_text} if license_text else {})}]})
+    plane.run_jobs()
+    (item,) = plane.items("found")
+    return item
+
+
+def test_a_wider_policy_takes_what_was_refused_and_keeps_what_it_stated(
+    engine: Engine, store: ObjectStore, plane: DataPlane, server: FileServer, tmp_path: Path
+) -> None:
+    assert ask(plane, server.url("/a"), RESERVED)["state"] == "rejected"
+
+    wide = plane_under(engine, store, tmp_path, LOOPBACK.model_copy(update={"license_policy": "all"}))
+    item = ask(wide, server.url("/a"))
+
+    assert (item["state"], item["license"]) == ("stored", RESERVED)
+
+
+def test_a_feed_that_has_not_changed_is_judged_by_the_policy_of_today(
+    engine: Engine, store: ObjectStore, plane: DataPlane, server: FileServer, tmp_path: Path
+) -> None:
+    server.files["/feed"] = feed_of(server)
+    feed = f"feed:{server.url('/feed')}"
+    assert ask(plane, feed)["error_class"] == "license"
+    assert server.asked == ["/feed"]
+
+    wide = plane_under(engine, store, tmp_path, LOOPBACK.model_copy(update={"license_policy": "all"}))
+
+    assert ask(wide, feed)["state"] == "stored"
+
+
+def test_a_licence_named_with_a_feed_is_that_of_entries_without_one(plane: DataPlane, server: FileServer) -> None:
+    server.files["/feed"] = feed_of(server)
+    feed = f"feed:{server.url('/feed')}"
+    assert ask(plane, feed)["error_class"] == "license"
+
+    item = ask(plane, feed, "CC-BY-4.0")
+
+    assert (item["state"], item["license"]) == ("stored", "CC-BY-4.0")
+
+
+def test_what_a_feed_states_itself_holds_whatever_is_named_with_it(plane: DataPlane, server: FileServer) -> None:
+    server.files["/feed"] = feed_of(server, RESERVED)
+
+    item = ask(plane, f"feed:{server.url('/feed')}", "CC-BY-4.0")
+
+    assert (item["state"], item["license"]) == ("rejected", RESERVED)
+
+
+def test_another_feed_does_not_free_what_its_publisher_reserves_and_the_operator_does(
+    plane: DataPlane, server: FileServer
+) -> None:
+    server.files |= {"/feed": feed_of(server, RESERVED), "/other": feed_of(server, "CC0")}
+    first = ask(plane, f"feed:{server.url('/feed')}")
+
+    item = ask(plane, f"feed:{server.url('/other')}")
+    assert (item["state"], item["license"], item["discovery_id"]) == ("rejected", RESERVED, first["discovery_id"])
+
+    item = ask(plane, server.url("/a"), "CC0")
+    assert (item["state"], item["license"], item["discovery_id"]) == ("stored", "CC0", first["discovery_id"])
+
+
+def test_what_failed_before_licences_were_asked_for_is_tried_again_with_the_one_that_is_named(
+    engine: Engine, store: ObjectStore, plane: DataPlane, server: FileServer, tmp_path: Path
+) -> None:
+    sound = server.files.pop("/a")
+    wide = plane_under(engine, store, tmp_path, LOOPBACK.model_copy(update={"license_policy": "all"}))
+    assert ask(wide, server.url("/a"))["state"] == "failed"
+    server.files["/a"] = sound
+
+    item = ask(plane, server.url("/a"), "CC-BY-4.0")
+
+    assert (item["state"], item["license"]) == ("stored", "CC-BY-4.0")
+
+
+def test_a_licence_named_with_a_file_is_judged_where_the_policy_judges_files(plane: DataPlane, tmp_path: Path) -> None:
+    plane.post("/v1/collections", {"name": "found", "policy": "all"})
+    for name, license_text in (("a", RESERVED), ("b", "CC0"), ("c", None)):
+        data = tone(tmp_path / f"{name}.wav", 31.0, hz=100.0 + ord(name)).read_bytes()
+        plane.upload("found", data, name=name, license_text=license_text)
+    plane.run_jobs()
+
+    states = {item["source"]: (item["state"], item["error_class"]) for item in plane.items("found")}
+
+    assert states == {"a": ("rejected", "license"), "b": ("stored", None), "c": ("stored", None)}
