@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -16,10 +17,10 @@ from audiofoundation.audio.decode import DecodeLimits, decode_blocks
 from audiofoundation.audio.fidelity import Fidelity, measure_fidelity
 from audiofoundation.audio.magic import HEAD_BYTES, recognise
 from audiofoundation.audio.waveform import Waveform
-from audiofoundation.catalog.tables import Probe
+from audiofoundation.catalog.tables import Item, Probe
 from audiofoundation.errors import AudioTooLong, DecodeFailed, Overloaded
 from audiofoundation.ingestion.probe_labels import Labeller, SoundLabel
-from audiofoundation.ingestion.states import ItemRefused, RefusalClass
+from audiofoundation.ingestion.states import ItemRefused, ItemState, RefusalClass
 from audiofoundation.settings import ProbeSettings
 
 # Decoders of these find the next frame by themselves, and what describes the sound stands in their first bytes.
@@ -114,7 +115,9 @@ def judge(
 
 
 def write_verdict(session: Session, item_id: str, verdict: Verdict, settings: ProbeSettings) -> None:
-    """Keep what an item's probe found; a later probe of the item replaces it."""
+    """Keep what an item's probe found; a later probe of the item replaces it. Of one taken down nothing is kept."""
+    if session.scalars(select(Item.state).where(Item.id == item_id).with_for_update()).one() == ItemState.TOMBSTONED:
+        return
     values = {
         "stage": verdict.stage.value,
         "decision": "refused" if verdict.refusals else "kept",

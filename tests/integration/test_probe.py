@@ -15,10 +15,12 @@ from scipy import signal
 from sqlalchemy import Engine, func, select
 from typer.testing import CliRunner
 
+from audiofoundation.audio.waveform import Waveform
 from audiofoundation.catalog.engine import read_session, write_session
 from audiofoundation.catalog.tables import Asset, EgressLane, Item, Job, Probe
 from audiofoundation.cli import create_cli
 from audiofoundation.cli.probe_report import draw, summary_of, to_page
+from audiofoundation.ingestion.probe import Stage, judge, write_verdict
 from audiofoundation.ingestion.youtube import YoutubeSource
 from audiofoundation.settings import EgressIdentity, FetchSettings, ProbeSettings
 from audiofoundation.storage.object_store import ObjectStore
@@ -175,6 +177,19 @@ def test_a_decision_is_shown_with_its_measurements(plane: DataPlane, server: Ran
     assert probe["thresholds"]["min_cutoff_hz"] == SETTINGS.min_cutoff_hz
     assert (probe["stage"], probe["num_bytes"], probe["label"]) == ("ranges", stored.num_bytes, None)
     assert probe["reason"] == ("" if is_kept else found["error"])
+
+
+def test_a_probe_that_ends_after_the_takedown_leaves_nothing(plane: DataPlane, server: RangeServer) -> None:
+    item = ingest(plane, server, encoded(noise()))
+    seconds = np.arange(24_000) / 24_000
+    sound = Waveform(np.sin(2 * np.pi * 440 * seconds, dtype=np.float32)[None], 24_000)
+    verdict = judge([sound], SETTINGS, stage=Stage.WHOLE, num_bytes=1)
+    plane.post("/v1/takedowns", {"target": item["id"]})
+
+    with write_session(plane.queue.engine) as session:
+        write_verdict(session, str(item["id"]), verdict, SETTINGS)
+
+    assert probes(plane) == []
 
 
 def test_an_item_that_was_taken_down_shows_no_measurements(plane: DataPlane, server: RangeServer) -> None:
