@@ -76,6 +76,7 @@ def test_sequences_and_numbers_of_any_kind_are_kept_as_floats(
         (1.0, "1.0", "gave str: it must be a number or a flat sequence"),
         (1.0, None, "gave NoneType"),
         (1.0, 1 + 2j, "gave complex"),
+        ([1.0], [0.0] * 4097, "gave 4097 numbers: 4096 are the most"),
         ([1.0], [], r"gave an array of shape \(0,\)"),
         ([1.0], [[1.0]], r"gave an array of shape \(1, 1\)"),
         ([1.0], [[1.0], [1.0, 2.0]], "failed: ValueError"),

@@ -129,5 +129,20 @@ def test_a_job_whose_time_is_over_is_not_mistaken_for_a_failure() -> None:
     def slow(_samples: Float32, _rate_hz: int) -> float:
         raise SoftTimeLimitExceeded
 
-    with pytest.raises(SoftTimeLimitExceeded):
-        RecordingFeatures(ItemId("item_1"), {"slow": slow}).measure(SEGMENT, 24_000)
+    def wrapping(samples: Float32, rate_hz: int) -> float:
+        try:
+            return slow(samples, rate_hz)
+        except SoftTimeLimitExceeded as error:
+            raise ValueError("it took too long") from error
+
+    for function in (slow, wrapping):
+        with pytest.raises(SoftTimeLimitExceeded):
+            RecordingFeatures(ItemId("item_1"), {"slow": function}).measure(SEGMENT, 24_000)
+
+
+def test_want_of_memory_is_not_the_functions_failure() -> None:
+    def greedy(_samples: Float32, _rate_hz: int) -> float:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        RecordingFeatures(ItemId("item_1"), {"greedy": greedy}).measure(SEGMENT, 24_000)
