@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -205,15 +205,16 @@ def _judge_licenses_again(unit: UnitOfWork, rows: Sequence[Mapping[str, object]]
             if is_theirs and found.license:
                 continue
             columns = {name: row[name] for name in ("license", "discovery_id") if row["license"] and row[name]}
+            is_same = (Item.id == found.id) & (Item.state == found.state)
             if found.state == ItemState.REJECTED:
-                is_same = (Item.id == found.id) & (Item.state == ItemState.REJECTED)
                 _queue_again(unit, is_same, ItemChange(ItemState.QUEUED, columns=columns))
             elif columns:
-                unit.session.execute(update(Item).where(Item.id == found.id, Item.license.is_(None)).values(**columns))
+                change = ItemChange(ItemState(found.state), found.error_class, found.error, columns)
+                change_items(unit.session, is_same, change)
 
 
 # Refused for their licence, or on their way without one.
-_UNLICENSED = select(Item.id, Item.state, Item.license, Item.discovery_id).where(
+_UNLICENSED = select(Item.id, Item.state, Item.error_class, Item.error, Item.license, Item.discovery_id).where(
     or_(
         (Item.state == ItemState.REJECTED) & (Item.error_class == RefusalClass.LICENSE.value),
         Item.state.in_((ItemState.QUEUED, *_RETRYABLE_STATES)) & Item.license.is_(None),
