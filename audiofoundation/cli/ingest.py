@@ -9,7 +9,7 @@ import typer
 
 from audiofoundation.cli import item, items
 from audiofoundation.cli.client import DataDirOption, PlatformClient, UrlOption, path_to
-from audiofoundation.cli.ingest_report import discoveries_of, first_failures, report
+from audiofoundation.cli.ingest_report import discoveries_of, first_failures, first_refusals, report
 from audiofoundation.cli.output import EXIT_FAILURE, JsonOption, PlainProgress, create_progress, note
 from audiofoundation.cli.source_lists import PlacedLine, Sources, in_batches, licensed, sort_sources
 from audiofoundation.cli.uploads import Tally, Uploader
@@ -85,7 +85,8 @@ def ingest(
     with PlatformClient(url, data_dir=data_dir) as client:
         tally, progress = _run(client, found, order)
         failures = first_failures(client, progress, tally.discoveries)
-    report(tally, progress, failures, is_json=is_json)
+        refusals = [] if is_json else first_refusals(client, progress)
+    report(tally, progress, failures, refusals, is_json=is_json)
     is_ours = any(count for name, count in progress["error_classes"].items() if name in OUR_CLASSES)
     if not (tally.num_added or tally.num_duplicates or tally.rejected or tally.discoveries):
         note("there is no recording in what was named")

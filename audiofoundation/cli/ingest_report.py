@@ -9,6 +9,7 @@ from audiofoundation.cli.output import print_json, print_line, print_table
 from audiofoundation.cli.uploads import Tally
 
 _MAX_FAILURES = 10
+_NUM_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,19 @@ def first_failures(client: PlatformClient, progress: dict[str, Any], discoveries
     return found
 
 
-def report(tally: Tally, progress: dict[str, Any], failures: Sequence[Failure], *, is_json: bool) -> None:
+def first_refusals(client: PlatformClient, progress: dict[str, Any]) -> list[Failure]:
+    """Return an item that was not taken for each of the reasons met among the first thousand of them."""
+    if not progress["states"].get("rejected"):
+        return []
+    params: dict[str, str | int] = {"state": "rejected", "limit": _NUM_LOOKED_AT}
+    items = client.get(path_to("collections", progress["id"], "items"), params=params)["items"]
+    first = {item["error_class"]: item for item in reversed(items)}
+    return [Failure(first[name]["source"], name, first[name]["error"] or "") for name in sorted(first)]
+
+
+def report(
+    tally: Tally, progress: dict[str, Any], failures: Sequence[Failure], refusals: Sequence[Failure], *, is_json: bool
+) -> None:
     """Print the result of `ingest`."""
     if is_json:
         print_json(
@@ -73,6 +86,8 @@ def report(tally: Tally, progress: dict[str, Any], failures: Sequence[Failure], 
     rows += [("item " + state, "", n) for state, n in sorted(progress["states"].items())]
     rows += [("not taken", name, n) for name, n in sorted(progress["error_classes"].items())]
     print_table(("state", "reason", "count"), rows)
+    for refusal in refusals:
+        print_line(f"not taken: {refusal.source}: {refusal.error} ({refusal.error_class})")
     for failure in failures:
         print_line(f"failed: {failure.source}: {failure.error} ({failure.error_class})")
     if num_expanding := progress["discoveries"].get("queued", 0):

@@ -20,7 +20,7 @@ from audiofoundation.ingestion.item_rows import KnownAsset, RowContext, item_id_
 from audiofoundation.ingestion.parsed_lines import ParsedLines, RejectedLine
 from audiofoundation.ingestion.policy import PolicyScope
 from audiofoundation.ingestion.source import SourceKind, SourceLine, parse_source
-from audiofoundation.ingestion.states import RETRYABLE_CLASSES, ItemState, RefusalClass
+from audiofoundation.ingestion.states import PENDING_STATES, RETRYABLE_CLASSES, ItemState, RefusalClass
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.queue import UnitOfWork
 
@@ -199,7 +199,8 @@ def _judge_licenses_again(unit: UnitOfWork, rows: Sequence[Mapping[str, object]]
     ids = sorted(named)
     for start in range(0, len(ids), _CHUNK):
         is_here = is_one_of(unit.session, Item.id, ids[start : start + _CHUNK])
-        for found in unit.session.execute(_UNLICENSED.where(is_here)).all():
+        # Locked: a job may be about to refuse one for want of the licence that is named here.
+        for found in unit.session.execute(_UNLICENSED.where(is_here).order_by(Item.id).with_for_update()).all():
             row = named[found.id]
             is_theirs = row["discovery_id"] is not None and row["discovery_id"] != found.discovery_id
             if is_theirs and found.license:
@@ -217,7 +218,7 @@ def _judge_licenses_again(unit: UnitOfWork, rows: Sequence[Mapping[str, object]]
 _UNLICENSED = select(Item.id, Item.state, Item.error_class, Item.error, Item.license, Item.discovery_id).where(
     or_(
         (Item.state == ItemState.REJECTED) & (Item.error_class == RefusalClass.LICENSE.value),
-        Item.state.in_((ItemState.QUEUED, *_RETRYABLE_STATES)) & Item.license.is_(None),
+        Item.state.in_((*PENDING_STATES, *_RETRYABLE_STATES)) & Item.license.is_(None),
     )
 )
 

@@ -19,8 +19,6 @@ def count_page(row: Discovery, page: Page, added: AddedItems) -> None:
     """Add what became of a page to the discovery's counts; call it in the transaction that adds the page's items."""
     rejected = Counter(row.rejected)
     rejected.update(added.rejected)
-    if added.missing:  # a list on the web names hashes of files that were not uploaded
-        rejected["not_uploaded"] += len(added.missing)
     examples = [
         {
             "number": page.numbers[example.index] if page.numbers else None,

@@ -130,7 +130,8 @@ class DiscoveryExpand:
         allowed = frozenset(DiscoveryKind) - {DiscoveryKind.LIST} if kind is DiscoveryKind.LIST else frozenset()
         with read_session(self.queue.engine) as session:
             license_text = session.get_one(Discovery, claim.subject_id).license
-        lines = parse_lines([line.licensed(license_text) for line in page.lines], discoverable=allowed)
+        stated = [line.licensed(license_text) for line in page.lines]
+        lines = parse_lines(stated, discoverable=allowed, may_name_uploads=False)
 
         def effect(unit: UnitOfWork) -> None:
             row = unit.session.get_one(Discovery, claim.subject_id, with_for_update=True)

@@ -26,7 +26,7 @@ from audiofoundation.ingestion.probe_labels import Labeller
 from audiofoundation.ingestion.source import SourceKind
 from audiofoundation.ingestion.states import OUR_CLASSES, PENDING_STATES, ItemRefused, ItemState, RefusalClass
 from audiofoundation.ingestion.takedown import discard_if_taken_down, require_welcome
-from audiofoundation.ingestion.verify import VerifiedAudio, check_complete, verify_audio
+from audiofoundation.ingestion.verify import VerifiedAudio, check_complete, check_not_cut_short, verify_audio
 from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import UnitOfWork
 from audiofoundation.settings import EgressIdentity, FetchSettings, JobSettings, ProbeSettings
@@ -51,6 +51,7 @@ class ItemToIngest:
     source: str
     canonical: str
     license: str | None
+    listed_s: float | None
     policy: Policy
     asset_sha256: Sha256 | None
     num_rechecks: int
@@ -121,6 +122,8 @@ class ItemIngest:
                 count(AUDIO_SECONDS, claim.kind, amount=audio.info.duration_s)
                 item.policy.check_duration(audio.info.duration_s)
                 check_complete(audio, advertised_s=fetched.provenance.advertised_s)
+                if item.kind is not SourceKind.FILE:
+                    check_not_cut_short(audio, listed_s=item.listed_s)
                 failpoint(Failpoint.INGEST_VERIFIED)
                 key = raw_key(fetched.sha256)
                 if item.kind is not SourceKind.FILE:
@@ -157,7 +160,15 @@ class ItemIngest:
             )
             digest = Sha256(item.canonical.partition(":")[2]) if kind is SourceKind.FILE else None
             return ItemToIngest(
-                item.id, kind, item.source, item.canonical, item.license, policy, digest, item.num_rechecks
+                id=item.id,
+                kind=kind,
+                source=item.source,
+                canonical=item.canonical,
+                license=item.license,
+                listed_s=item.duration_s,
+                policy=policy,
+                asset_sha256=digest,
+                num_rechecks=item.num_rechecks,
             )
 
     def _fetch(self, item: ItemToIngest, directory: Path, claim: Claim) -> FetchedBytes:
@@ -295,6 +306,10 @@ def _is_recheck(item: Item) -> bool:
 
 def _refused(item: ItemToIngest, claim: Claim, refusal: ItemRefused) -> Effect:
     def effect(unit: UnitOfWork) -> None:
+        if refusal.refusal is RefusalClass.LICENSE and _is_licensed_anew(unit, item):
+            change_items(unit.session, Item.id == item.id, ItemChange(ItemState.QUEUED))
+            unit.enqueue_again(claim.job_id, not_before=time.time())
+            return
         recheck_at = refusal.recheck_at(now=time.time(), num_rechecks=item.num_rechecks)
         columns: dict[str, object] = {"recheck_at": recheck_at, "policy": item.policy.name}
         if recheck_at is not None:
@@ -304,3 +319,9 @@ def _refused(item: ItemToIngest, claim: Claim, refusal: ItemRefused) -> Effect:
         change_items(unit.session, Item.id == item.id, change)
 
     return effect
+
+
+def _is_licensed_anew(unit: UnitOfWork, item: ItemToIngest) -> bool:
+    """Tell whether somebody named another licence while this one was being judged."""
+    now = unit.session.scalar(select(Item.license).where(Item.id == item.id).with_for_update())
+    return now is not None and now != item.license

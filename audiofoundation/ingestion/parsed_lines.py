@@ -3,7 +3,14 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from audiofoundation.ingestion.source import Source, SourceLine, SourceRejected, parse_source
+from audiofoundation.ingestion.source import (
+    RejectionClass,
+    Source,
+    SourceKind,
+    SourceLine,
+    SourceRejected,
+    parse_source,
+)
 from audiofoundation.ingestion.sources.addresses import parse_discovery
 from audiofoundation.ingestion.sources.protocol import DiscoveryAddress, DiscoveryKind
 
@@ -45,18 +52,22 @@ class ParsedLines:
 
 
 def parse_lines(
-    lines: Sequence[SourceLine], *, discoverable: Collection[DiscoveryKind] = frozenset(DiscoveryKind)
+    lines: Sequence[SourceLine],
+    *,
+    discoverable: Collection[DiscoveryKind] = frozenset(DiscoveryKind),
+    may_name_uploads: bool = True,
 ) -> ParsedLines:
     """Return what the lines name.
 
     Args:
         lines: one source each.
         discoverable: what may be expanded; a line that names another such thing is read as a single source.
+        may_name_uploads: whether `sha256:` names stored bytes: the operator's word does, a list from elsewhere not.
     """
     parsed = ParsedLines()
     for index, line in enumerate(lines):
         try:
-            _add(parsed, line, discoverable)
+            _add(parsed, line, discoverable, may_name_uploads)
         except SourceRejected as refusal:
             name = refusal.rejection.value
             parsed.rejected[name] = parsed.rejected.get(name, 0) + 1
@@ -65,13 +76,19 @@ def parse_lines(
     return parsed
 
 
-def _add(parsed: ParsedLines, line: SourceLine, discoverable: Collection[DiscoveryKind]) -> None:
+def _add(
+    parsed: ParsedLines, line: SourceLine, discoverable: Collection[DiscoveryKind], may_name_uploads: bool
+) -> None:
     discovery = parse_discovery(line.text) if discoverable else None
     if discovery is not None and discovery.kind in discoverable:
         parsed.num_duplicates += discovery in parsed.discoveries
         parsed.discoveries[discovery] = line.license or parsed.discoveries.get(discovery)
         return
     source = parse_source(line.text)
+    if source.kind is SourceKind.FILE and not may_name_uploads:
+        raise SourceRejected(
+            RejectionClass.FOREIGN_UPLOAD, "a list or feed elsewhere names no uploads; name them in a list of your own"
+        )
     if source.canonical in parsed.sources:
         parsed.num_duplicates += 1
     else:

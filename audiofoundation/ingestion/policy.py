@@ -13,7 +13,13 @@ from audiofoundation.ingestion.states import ItemRefused, RefusalClass
 TEXT_VERSION = "2026-11"
 MIN_DURATION_S = 30.0
 MAX_DURATION_S = 3600.0
-_STATE_ONE = "name it with --license or in the list's column license, or let AF_FETCH__LICENSE_POLICY take others"
+_NO_LICENSE = {
+    SourceKind.YOUTUBE: "the source states no licence, so its standard one holds",
+    SourceKind.URL: "the source states no licence; name it with --license or in the list's column license, or let "
+    "AF_FETCH__LICENSE_POLICY take others",
+    SourceKind.YANDEX: "Yandex Music states no open licence; AF_FETCH__LICENSE_POLICY=all takes what you have a right "
+    "to use",
+}
 
 
 class PolicyScope(StrEnum):
@@ -41,16 +47,15 @@ class Policy:
 
     Attributes:
         license: which licences are taken.
-        is_youtube: the licence must be the one row that YouTube shows; without it, its standard licence holds.
-        is_own: the operator's own file: it need not state a licence.
+        kind: of the source. A video's licence must be the one row that YouTube shows, a track has none, and the
+            operator's own file need not state any.
         owned_channels: ids of the operator's own channels, under `owned-channels`.
         min_duration_s: shortest recording.
         max_duration_s: longest recording.
     """
 
     license: LicensePolicy = LicensePolicy.CC_ONLY
-    is_youtube: bool = False
-    is_own: bool = False
+    kind: SourceKind = SourceKind.URL
     owned_channels: frozenset[str] = frozenset()
     min_duration_s: float = MIN_DURATION_S
     max_duration_s: float = MAX_DURATION_S
@@ -65,18 +70,18 @@ class Policy:
         """Raise ItemRefused unless the stated licence, or the channel, allows training."""
         if self.license is LicensePolicy.ALL or (channel_id is not None and channel_id in self.owned_channels):
             return
-        if not license_text:
-            if self.is_own:
-                return
-            why = ", so its standard one holds" if self.is_youtube else f"; {_STATE_ONE}"
-            raise ItemRefused(RefusalClass.LICENSE, f"the source states no licence{why}")
-        if not (license_text == YOUTUBE_CC if self.is_youtube else is_open_license(license_text)):
+        if not license_text and self.kind is SourceKind.FILE:
+            return
+        if not license_text or self.kind is SourceKind.YANDEX:
+            raise ItemRefused(RefusalClass.LICENSE, _NO_LICENSE[self.kind])
+        is_open = license_text == YOUTUBE_CC if self.kind is SourceKind.YOUTUBE else is_open_license(license_text)
+        if not is_open:
             raise ItemRefused(RefusalClass.LICENSE, f"the licence {license_text[:120]!r} does not allow this use")
 
     def check_listed_license(self, license_text: str | None) -> None:
         """As `check_license`, for what a list or feed says: of a video more is known only when it is looked at."""
         is_judged_later = self.license is not LicensePolicy.CC_ONLY or not license_text or is_open_license(license_text)
-        if not (self.is_youtube and is_judged_later):
+        if not (self.kind is SourceKind.YOUTUBE and is_judged_later):
             self.check_license(license_text)
 
     def check_duration(self, duration_s: float | None) -> None:
@@ -120,5 +125,4 @@ def policy_for(
         known = ", ".join(LicensePolicy)
         raise InvalidRequest(f"AF_FETCH__LICENSE_POLICY is {license_policy!r}; choose one of {known}") from error
     owned = frozenset(owned_channels) if chosen is LicensePolicy.OWNED_CHANNELS else frozenset()
-    is_youtube, is_own = kind is SourceKind.YOUTUBE, kind is SourceKind.FILE
-    return Policy(license=chosen, is_youtube=is_youtube, is_own=is_own, owned_channels=owned)
+    return Policy(license=chosen, kind=kind, owned_channels=owned)

@@ -44,6 +44,7 @@ class RejectionClass(StrEnum):
     UNSAFE_URL = "unsafe_url"
     INVALID_VIDEO_ID = "invalid_video_id"
     TOO_LONG = "too_long"
+    FOREIGN_UPLOAD = "foreign_upload"
 
 
 class SourceRejected(InvalidRequest):

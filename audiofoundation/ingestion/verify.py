@@ -46,3 +46,18 @@ def check_complete(audio: VerifiedAudio, *, advertised_s: float | None) -> None:
             RefusalClass.INCOMPLETE,
             f"{decoded_s:.1f} s were decoded of the {advertised_s:.1f} s that the source announced",
         )
+
+
+def check_not_cut_short(audio: VerifiedAudio, *, listed_s: float | None) -> None:
+    """Raise ItemRefused when a recording misses a tenth, and more than a second, of what its list or feed said.
+
+    Feeds round, and their publishers put advertisements in: longer says nothing, and a little shorter neither.
+    """
+    if listed_s is None:
+        return
+    decoded_s = audio.info.duration_s
+    if decoded_s < listed_s - max(1.0, 0.1 * listed_s):
+        raise ItemRefused(
+            RefusalClass.INCOMPLETE,
+            f"{decoded_s:.1f} s were decoded of the {listed_s:.1f} s that its list or feed says",
+        )

@@ -4,9 +4,7 @@ from pathlib import Path
 
 from audiofoundation.ingestion.fetch import FetchBudget, fetch_to_file
 from audiofoundation.ingestion.item_job import FetchedBytes, ItemToIngest, Provenance
-from audiofoundation.ingestion.policy import LicensePolicy
 from audiofoundation.ingestion.sources.yandex_music import YandexMusic
-from audiofoundation.ingestion.states import ItemRefused, RefusalClass
 from audiofoundation.settings import FetchSettings
 
 _WALL_S = 700.0
@@ -21,11 +19,7 @@ def fetch_track(item: ItemToIngest, directory: Path, *, settings: FetchSettings)
         ItemRefused: the operator has not decided to take what states no open licence, or the account may not.
         FetchRefused: no token is set, or Yandex does not accept it.
     """
-    if item.policy.license is not LicensePolicy.ALL:
-        raise ItemRefused(
-            RefusalClass.LICENSE,
-            "Yandex Music states no open licence; AF_FETCH__LICENSE_POLICY=all takes what you have a right to use",
-        )
+    item.policy.check_license(item.license)
     music = YandexMusic(settings)
     address = music.address_of(item.canonical.partition(":")[2])
     path = directory / "track"

@@ -236,6 +236,21 @@ def test_a_failed_fetch_is_tried_again_when_it_is_asked_for_again(plane: DataPla
     assert plane.get("/v1/collections/clips")["states"] == {"stored": 1}
 
 
+@pytest.mark.parametrize(("listed_s", "error_class"), [(44.0, None), (32.0, None), (60.0, "incomplete")])
+def test_a_recording_much_shorter_than_its_list_says_is_incomplete(
+    plane: DataPlane, tmp_path: Path, listed_s: float, error_class: str | None
+) -> None:
+    plane.post("/v1/collections", {"name": "clips", "policy": "crawled"})
+    with serving_files(FileServer({"/a": tone(tmp_path / "a.wav", 40.0).read_bytes()})) as server:
+        listed = {**open_source(server.url("/a")), "duration_s": listed_s}
+        plane.post("/v1/collections/clips/items", {"sources": [listed]})
+        plane.run_jobs()
+
+    (item,) = plane.items("clips")
+
+    assert item["error_class"] == error_class
+
+
 def test_what_states_no_licence_is_not_asked_until_a_list_names_one(plane: DataPlane, tmp_path: Path) -> None:
     with serving_files(FileServer({"/a": tone(tmp_path / "a.wav", 31.0).read_bytes()})) as server:
         silent = {"sources": [server.url("/a")]}

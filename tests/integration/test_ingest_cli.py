@@ -212,6 +212,15 @@ def test_a_feed_is_waited_for_and_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("plane")
+def test_why_something_was_not_taken_stands_in_the_summary() -> None:
+    result = run("ingest", "https://x.org/a", "https://x.org/b", "-c", "web", "--plan")
+
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("not taken: ")]
+    assert line.startswith("not taken: https://x.org/")
+    assert "--license" in line
+
+
+@pytest.mark.usefixtures("plane")
 def test_what_cannot_be_expanded_ends_the_command_with_its_reason() -> None:
     with serving_files(FileServer()) as files:
         found = run_json("ingest", f"feed:{files.url('/gone')}", "-c", "pod", "--wait", exit_code=1)

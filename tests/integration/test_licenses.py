@@ -4,8 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
+from audiofoundation.catalog.engine import write_session
+from audiofoundation.catalog.tables import Item
+from audiofoundation.jobs import lease
+from audiofoundation.jobs.kinds import JobKind
+from audiofoundation.jobs.owner import current_owner
 from audiofoundation.settings import FetchSettings
 from audiofoundation.storage.object_store import ObjectStore
 from tests.data_plane import (
@@ -119,6 +124,25 @@ def test_what_failed_before_licences_were_asked_for_is_tried_again_with_the_one_
     item = ask(plane, server.url("/a"), "CC-BY-4.0")
 
     assert (item["state"], item["license"]) == ("stored", "CC-BY-4.0")
+
+
+def test_a_licence_named_while_a_job_refuses_the_silence_is_not_lost(plane: DataPlane, server: FileServer) -> None:
+    plane.post(ITEMS, {"sources": [{"source": server.url("/a"), "license": "CC0"}]})
+    with write_session(plane.queue.engine) as session:
+        session.execute(update(Item).values(license=None))
+    claim = lease.claim_next(
+        plane.queue.engine, JobKind.INGEST_ITEM, owner=current_owner(), settings=plane.settings.jobs
+    )
+    assert claim is not None
+    refusal = plane.ingest(claim)
+
+    plane.post(ITEMS, {"sources": [{"source": server.url("/a"), "license": "CC-BY-4.0"}]})
+    lease.commit(plane.queue, claim, refusal)
+    assert plane.items("found")[0]["state"] == "queued"
+    plane.run_jobs()
+
+    (item,) = plane.items("found")
+    assert (item["state"], item["license"], item["error"]) == ("stored", "CC-BY-4.0", None)
 
 
 def test_a_licence_named_with_a_file_is_judged_where_the_policy_judges_files(plane: DataPlane, tmp_path: Path) -> None:

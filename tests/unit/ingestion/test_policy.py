@@ -120,6 +120,13 @@ def test_a_closed_licence_in_a_list_is_refused_unless_a_channel_may_open_it(
         policy.check_listed_license(license_text)
 
 
+def test_a_refusal_for_want_of_a_licence_says_what_helps() -> None:
+    hints = {SourceKind.URL: "--license", SourceKind.YANDEX: "LICENSE_POLICY=all takes", SourceKind.YOUTUBE: "standard"}
+    for kind, hint in hints.items():
+        with pytest.raises(ItemRefused, match=hint):
+            policy_for(kind, scope=PolicyScope.CRAWLED, license_policy="cc-only").check_license(None)
+
+
 def test_owned_channels_count_under_their_policy_alone() -> None:
     assert not is_taken(youtube_policy("cc-only", ("UCmine",)), None, "UCmine")
 
@@ -139,9 +146,9 @@ def test_an_unknown_policy_is_a_mistake() -> None:
 def test_videos_that_are_not_public_are_left_alone(availability: str) -> None:
     from audiofoundation.ingestion.youtube import to_video_info
 
-    check_video(to_video_info({**RECORDED, "availability": "unlisted"}), Policy(is_youtube=True))
+    check_video(to_video_info({**RECORDED, "availability": "unlisted"}), Policy(kind=SourceKind.YOUTUBE))
     with pytest.raises(ItemRefused) as refused:
-        check_video(to_video_info({**RECORDED, "availability": availability}), Policy(is_youtube=True))
+        check_video(to_video_info({**RECORDED, "availability": availability}), Policy(kind=SourceKind.YOUTUBE))
     assert refused.value.refusal is RefusalClass.RESTRICTED
 
 

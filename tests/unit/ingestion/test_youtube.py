@@ -12,6 +12,7 @@ from yt_dlp.utils import DownloadError
 from audiofoundation.errors import DeadlineExceeded, FetchFailed, LeaseLost, PayloadTooLarge
 from audiofoundation.ingestion.licenses import YOUTUBE_CC
 from audiofoundation.ingestion.policy import Policy
+from audiofoundation.ingestion.source import SourceKind
 from audiofoundation.ingestion.states import ItemRefused, RefusalClass
 from audiofoundation.ingestion.youtube import (
     YoutubeSource,
@@ -25,7 +26,7 @@ from tests.data_plane import FileServer, serving_files
 
 VIDEO_ID = "dQw4w9WgXcQ"
 URL = f"https://www.youtube.com/watch?v={VIDEO_ID}"
-STRICT = Policy(is_youtube=True)
+STRICT = Policy(kind=SourceKind.YOUTUBE)
 SOUND = bytes(range(256)) * 2000
 RECORDED: dict[str, Any] = {
     "id": VIDEO_ID,
