@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiofoundation.audio.decode import DecodeLimits, decode_blocks
-from audiofoundation.audio.quality import measure_quality
+from audiofoundation.audio.quality import QualityMeasures, measure_quality
 from audiofoundation.audio.sandbox.client import ChildKilled
 from audiofoundation.audio.waveform import Waveform, mix_to_mono
 from audiofoundation.errors import Overloaded
 from audiofoundation.features.custom import FeatureFunction
 from audiofoundation.features.descriptors import Descriptors, describe, describe_briefly
+from audiofoundation.features.mel import Float32
 from audiofoundation.identifiers import AssetId, ItemId, Sha256
 from audiofoundation.preprocessing.custom import RecordingFeatures
 from audiofoundation.preprocessing.levels import LevelMeter, Levels
@@ -116,11 +117,9 @@ def _to_sample(
 ) -> Sample:
     config = options.mel
     num_samples = segment.samples.size
-    descriptors, power_spectrum = describe_briefly(segment.samples, config.sample_rate_hz)
+    quality, descriptors = measure_segment(segment.samples, config.sample_rate_hz)
     if rhythm is not None:
         descriptors = replace(descriptors, tempo_bpm=rhythm.tempo_bpm, harmonic_ratio=rhythm.harmonic_ratio)
-    power_spectrum[:_BINS_OF_OFFSET] = 0.0
-    waveform = Waveform(segment.samples[None], config.sample_rate_hz)
     meta = SampleMeta(
         item_id=recording.item_id,
         asset_id=recording.asset_id,
@@ -135,11 +134,18 @@ def _to_sample(
         loudness_lufs=levels.loudness_lufs if np.isfinite(levels.loudness_lufs) else None,
         mel_preset=config.name,
         mel_fingerprint=config.fingerprint,
-        quality=measure_quality(waveform, power_spectrum=power_spectrum),
+        quality=quality,
         descriptors=descriptors.rounded(),
     )
     stored = _to_stored(segment, options) if options.include_waveform else None
     return Sample(sample_key(recording.item_id, segment.index), segment.mel_TF, meta, stored)
+
+
+def measure_segment(samples: Float32, sample_rate_hz: int) -> tuple[QualityMeasures, Descriptors]:
+    """Measure a mono segment [N] as it is stored; both share one spectrum."""
+    descriptors, power_spectrum = describe_briefly(samples, sample_rate_hz)
+    power_spectrum[:_BINS_OF_OFFSET] = 0.0
+    return measure_quality(Waveform(samples[None], sample_rate_hz), power_spectrum=power_spectrum), descriptors
 
 
 def _to_stored(segment: Segment, options: DatasetOptions) -> Int16:

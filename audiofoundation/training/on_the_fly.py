@@ -1,14 +1,14 @@
 """Training straight from a sample of the catalog's recordings: decoded once, mels computed on the device.
 
 The recordings are those that the dataset's version holds, brought to the same level and trimmed alike, so a
-window's mel is what the shards hold. They are heard whole, though: with segments that a quality threshold left out
-of the shards. Which ones are taken depends on the version and the seed alone.
+window's mel is what the shards hold, and segments that a quality threshold left out of them are left out. Which ones
+are taken depends on the version and the seed alone.
 """
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +71,9 @@ class DataConfig:
 
 
 class RecordingReader(Protocol):
-    """Decodes a recording to float32 samples [N] as the dataset with these options sees it."""
+    """Decodes a recording to stretches of float32 samples [N] as the dataset with these options sees them."""
 
-    def __call__(self, path: Path, config: Mapping[str, Any], *, work_dir: Path) -> Float32: ...
+    def __call__(self, path: Path, config: Mapping[str, Any], *, work_dir: Path) -> list[Float32]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +118,18 @@ class OnTheFly:
         sources = pick(self._sources(manifest), config.num_items, seed)
         max_samples = max(1, round(config.max_item_s * mel.frame_rate_hz)) * mel.hop_length
 
-        def read(source: Source) -> NamedWave | None:
-            samples = self._read(source, options)
-            if samples is None or len(samples) < mel.hop_length:
-                return None
-            start = excerpt_start(source, len(samples) - max_samples, mel.hop_length, seed)
-            kept = samples[start : start + max_samples].copy()
-            return NamedWave(self.label_of(source.name), source.sha256, kept)
+        def read(source: Source) -> list[NamedWave]:
+            stretches = self._read(source, options)
+            start = excerpt_start(source, sum(map(len, stretches)) - max_samples, mel.hop_length, seed)
+            kept = [part for part in excerpt(stretches, start, max_samples) if len(part) >= mel.hop_length]
+            return [NamedWave(self.label_of(source.name), source.sha256, part.copy()) for part in kept]
 
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-            waves = [wave for wave in threads.map(read, sources) if wave is not None]
+            found = [named for named in threads.map(read, sources) if named]
+        waves = [wave for named in found for wave in named]
         if not waves:
             raise InvalidRequest("none of the dataset's recordings can be read", param="dataset")
-        _log.info("recordings_loaded", num_items=len(waves), num_left_out=len(sources) - len(waves))
+        _log.info("recordings_loaded", num_items=len(found), num_left_out=len(sources) - len(found))
         return create_wave_corpus(waves, mel, config.augment)
 
     def _sources(self, manifest: DatasetManifest) -> list[Source]:
@@ -154,7 +153,7 @@ class OnTheFly:
                 if shard_index in held
             ]
 
-    def _read(self, source: Source, options: Mapping[str, Any]) -> Float32 | None:
+    def _read(self, source: Source, options: Mapping[str, Any]) -> list[Float32]:
         with tempfile.TemporaryDirectory(dir=self.work_dir) as folder:
             path = Path(folder) / "original"
             try:
@@ -162,7 +161,7 @@ class OnTheFly:
                 return self.read(path, options, work_dir=Path(folder))
             except _ITEM_ERRORS as error:
                 _log.warning("recording_left_out", item_id=source.item_id, error=error.message)
-                return None
+                return []
 
 
 def pick(sources: Sequence[Source], num_items: int, seed: int) -> list[Source]:
@@ -174,6 +173,14 @@ def excerpt_start(source: Source, num_spare: int, hop_length: int, seed: int) ->
     """Return the sample, a multiple of the hop, where the part of a recording that is kept begins."""
     rng = np.random.default_rng(int.from_bytes(_hash(source, seed)[:8], "big"))
     return hop_length * int(rng.integers(max(0, num_spare) // hop_length + 1))
+
+
+def excerpt(stretches: Sequence[Float32], start: int, num_samples: int) -> Iterator[Float32]:
+    """Yield what lies in samples [start, start + num_samples) of the stretches, counted through all of them."""
+    stop, passed = start + num_samples, 0
+    for stretch in stretches:
+        yield stretch[max(0, start - passed) : max(0, stop - passed)]
+        passed += len(stretch)
 
 
 def _hash(source: Source, seed: int) -> bytes:

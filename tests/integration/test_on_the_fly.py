@@ -29,7 +29,7 @@ from audiofoundation.training.assembly import create_objective
 from audiofoundation.training.corpus import Draw
 from audiofoundation.training.holding import begin
 from audiofoundation.training.ledger import RunLedger
-from audiofoundation.training.on_the_fly import DataConfig, OnTheFly, Source, pick
+from audiofoundation.training.on_the_fly import DataConfig, OnTheFly, Source, excerpt, pick
 from audiofoundation.training.recipes import OverrideValue, resolve_recipe
 from audiofoundation.training.requests import RunRequest, create_run
 from audiofoundation.training.run_process import Attempt
@@ -79,8 +79,8 @@ def own_plane(tmp_path: Path, _sqlite_template: Path, s3_settings: StorageSettin
     plane.queue.engine.dispose()
 
 
-def manifest_of(plane: DataPlane) -> DatasetManifest:
-    dataset = plane.post("/v1/datasets", {"collection": "clips"})
+def manifest_of(plane: DataPlane, **thresholds: float) -> DatasetManifest:
+    dataset = plane.post("/v1/datasets", {"collection": "clips", **thresholds})
     return load_manifest(plane.store, str(dataset["manifest_key"]), Sha256(str(dataset["manifest_sha256"])))
 
 
@@ -150,6 +150,28 @@ def test_a_broken_or_missing_recording_is_left_out_and_long_ones_are_cut(own_pla
         session.execute(update(Asset).values(tombstoned_at=1.0))
     with pytest.raises(InvalidRequest, match="none of the dataset"):
         source(plane, tmp_path).load(manifest, PLAIN, seed=0)
+
+
+def test_segments_that_a_threshold_left_out_are_not_heard(plane: DataPlane, tmp_path: Path) -> None:
+    manifest = manifest_of(plane)
+    levels = {s.key: s.meta.quality.rms_db for s in read_dataset(plane.store, manifest) if s.meta.quality is not None}
+    least = sorted(levels.values())[1]
+    plane.post("/v1/datasets", {"collection": "clips", "min_rms_dbfs": least})
+    plane.run_jobs()
+    strict = manifest_of(plane, min_rms_dbfs=least)
+    assert strict.num_samples == manifest.num_samples - 1
+
+    corpus = source(plane, tmp_path).load(strict, PLAIN, seed=0)
+
+    kept = list(read_dataset(plane.store, strict))
+    assert sum(r.num_frames for r in corpus.recordings) == sum(len(sample.mel_TF) for sample in kept)
+    assert {r.group for r in corpus.recordings} == {sample.meta.asset_sha256 for sample in kept}
+
+
+def test_an_excerpt_runs_over_stretches() -> None:
+    stretches = [np.arange(3, dtype=np.float32), np.arange(3, 8, dtype=np.float32)]
+    assert [part.tolist() for part in excerpt(stretches, 2, 3)] == [[2], [3, 4]]
+    assert [part.tolist() for part in excerpt(stretches, 4, 99)] == [[], [4, 5, 6, 7]]
 
 
 def test_the_sample_of_the_catalog_depends_on_the_seed_alone() -> None:

@@ -1,5 +1,7 @@
 """From files of one, two and six channels to samples, through the real decoder."""
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from audiofoundation.preprocessing import recording, spool
 from audiofoundation.preprocessing.levelled import read_levelled
 from audiofoundation.preprocessing.options import DatasetOptions
 from audiofoundation.preprocessing.recording import RecordingToCut, cut_recording
+from audiofoundation.preprocessing.thresholds import QualityThresholds
 from audiofoundation.shards.sample import Sample
 from tests.data_plane import RECORDINGS, two_sided
 
@@ -140,9 +143,25 @@ def test_long_stereo_goes_to_a_file_and_comes_out_the_same(stereo: Path, monkeyp
 @pytest.mark.parametrize("target_lufs", [QUIET_LUFS, LOUD_LUFS])
 def test_training_straight_from_originals_hears_the_mix_that_shards_hold(target_lufs: float, stereo: Path) -> None:
     options = DatasetOptions(include_waveform=True, channels=2, target_lufs=target_lufs)
-    levelled = read_levelled(stereo, options.to_config(), work_dir=stereo.parent)
+    (levelled,) = read_levelled(stereo, options.to_config(), work_dir=stereo.parent)
     mixed = [sample.mono() for sample in cut(stereo, options)]
     joined = np.concatenate([part for part in mixed if part is not None])
     assert levelled.ndim == 1
     # Each side is rounded to 16 bits, and their mean again.
     assert np.abs(levelled[: joined.size] * 32767 - joined).max() <= 1.01
+
+
+@pytest.mark.parametrize("num_missed", [1, 2, 3])
+def test_training_straight_from_originals_leaves_out_what_a_threshold_leaves_out(num_missed: int) -> None:
+    plain = DatasetOptions(include_waveform=True, segment_s=0.5, target_lufs=QUIET_LUFS)
+    levels = sorted(sample.meta.quality.rms_db for sample in cut(MUSIC, plain) if sample.meta.quality is not None)
+    least = (levels[num_missed - 1] + levels[num_missed]) / 2
+    options = replace(plain, thresholds=QualityThresholds(min_rms_dbfs=least))
+    kept = [sample for sample in cut(MUSIC, plain) if sample.meta.quality and sample.meta.quality.rms_db >= least]
+    assert len(kept) == len(levels) - num_missed
+
+    stretches = read_levelled(MUSIC, options.to_config(), work_dir=MUSIC.parent)
+
+    gaps = sum(b.meta.segment_index != a.meta.segment_index + 1 for a, b in pairwise(kept))
+    assert len(stretches) == 1 + gaps
+    assert np.abs(np.concatenate(stretches) * 32767 - sound(kept)).max() <= 0.51
