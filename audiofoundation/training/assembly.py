@@ -102,6 +102,11 @@ def _fitted(recipe: Recipe, train: Corpus) -> ObjectiveConfig:
     return config
 
 
+def frames_per_step(recipe: Recipe) -> int:
+    """Return how many frames the windows of one step hold, where recordings are as long as wanted."""
+    return recipe.objective.batch * _window_frames(recipe, recipe.objective)
+
+
 def _window_frames(recipe: Recipe, config: ObjectiveConfig) -> int:
     if isinstance(config, ContinuationConfig) and isinstance(recipe.model, MelTransformerConfig):
         return config.window_patches * recipe.model.patch_frames

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from audiofoundation.models.heads import energy_score
 from audiofoundation.models.mel_transformer import NOISE_LEVELS, MelTransformer
-from audiofoundation.training.corpus import Corpus, Draw, Window, WindowSampler
+from audiofoundation.training.corpus import Corpus, Draw, StepWindows, Window, WindowSampler
 
 DB_TO_NATURAL = float(np.log(10) / 20)
 _SMOOTH_BANDS = 9
@@ -83,9 +83,9 @@ class ContinuationObjective:
         self.model: nn.Module = model
         self.transformer, self.config, self.seed = model, config, seed
         self.parts: Mapping[str, nn.Module] = {"model": model}
-        self._train, self._held_out = train, held_out
+        self._held_out = held_out
         self._frames = config.window_patches * model.config.patch_frames
-        self._sampler = WindowSampler(train.recordings, self._frames, weights=dict(config.weights) or None)
+        self._places = StepWindows(train, self._frames, weights=dict(config.weights) or None)
         mean, std = train.statistics()
         model.mean_F.copy_(torch.from_numpy(mean))
         model.std_F.copy_(torch.from_numpy(std))
@@ -96,8 +96,8 @@ class ContinuationObjective:
     def losses(self, phase: str, step: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Return the head's loss on a batch of windows."""
         device = self.transformer.mean_F.device
-        places = self._sampler.draw(self.seed, step, self.config.batch)
-        mel = self._windows(self._train, places, Draw(self.seed, step, device))
+        corpus, places = self._places.draw(self.seed, step, self.config.batch)
+        mel = self._windows(corpus, places, Draw(self.seed, step, device))
         mel = mel + (torch.rand(len(mel), 1, 1, 1, device=device) * 2 - 1) * self.config.gain_db * DB_TO_NATURAL
         clean = self.transformer.normalize(mel)
         spoilt = self._spoil(clean)

@@ -106,6 +106,10 @@ class Corpus:
         )
         return replace(self, recordings=kept)
 
+    def at(self, step: int) -> "Corpus":  # noqa: ARG002
+        """Return what a step trains on: all of this, unless only a part is at hand at a time."""
+        return self
+
     def mel_excerpt(self, recording: Recording, start: int, num_frames: int) -> Float32:
         """Return up to `num_frames` log-mel frames [T, F] of a recording from the corpus frame `start` on."""
         stop = min(start + num_frames, recording.start_frame + recording.num_frames)
@@ -201,3 +205,33 @@ class WindowSampler:
             r.start_frame + self.align * int(place * (n + 1)) for r, n, place in zip(picked, room, places, strict=True)
         )
         return list(zip(picked, starts, strict=True))
+
+
+class StepWindows:
+    """Draws the windows of each step from what the corpus gives that step to train on.
+
+    Raises:
+        InvalidRequest: no recording is long enough.
+    """
+
+    def __init__(self, corpus: Corpus, num_frames: int, *, weights: Mapping[str, float] | None = None) -> None:
+        self._corpus, self._num_frames, self._weights = corpus, num_frames, weights
+        self._first = self._latest = self._sampler(corpus)
+        self._latest_of = corpus
+
+    def draw(self, seed: int, step: int, batch: int) -> tuple[Corpus, list[Window]]:
+        """Return the corpus of the step and `batch` windows in it."""
+        corpus = self._corpus.at(step)
+        if corpus is not self._latest_of:
+            self._latest, self._latest_of = self._sampler_of(corpus), corpus
+        return self._latest[0], self._latest[1].draw(seed, step, batch)
+
+    def _sampler_of(self, corpus: Corpus) -> tuple[Corpus, WindowSampler]:
+        """Return the corpus with a sampler; the first one, where this one's recordings are too short."""
+        try:
+            return self._sampler(corpus)
+        except InvalidRequest:
+            return self._first
+
+    def _sampler(self, corpus: Corpus) -> tuple[Corpus, WindowSampler]:
+        return corpus, WindowSampler(corpus.recordings, self._num_frames, weights=self._weights)

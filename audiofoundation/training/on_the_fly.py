@@ -39,8 +39,10 @@ class DataConfig:
     """Where batches come from.
 
     Attributes:
-        data: `shards` reads the mels of the dataset; `on_the_fly` decodes original recordings and computes mels
-            on the training device.
+        data: `shards` joins the mels of the whole dataset on disk first; `stream` joins some shards at a time, for
+            datasets larger than the disk; `on_the_fly` decodes original recordings and computes mels on the
+            training device.
+        pool_shards: `stream`: shards that are joined and trained on together; three times their size lies on disk.
         num_items: recordings that are kept in memory.
         max_item_s: longest part of a recording that is kept, at a random place: 96 kB per second at 24 kHz.
         augment_gain_db: training windows are made louder or softer by up to this.
@@ -50,7 +52,8 @@ class DataConfig:
         augment_mask_frames: likewise neighbouring frames.
     """
 
-    data: Literal["shards", "on_the_fly"] = "shards"
+    data: Literal["shards", "stream", "on_the_fly"] = "shards"
+    pool_shards: int = 8
     num_items: int = 128
     max_item_s: float = 60.0
     augment_gain_db: float = 3.0

@@ -160,7 +160,14 @@ def resolve_recipe(name: str, overrides: Mapping[str, OverrideValue], *, num_ste
         changes["trainer"]["learning_rate"] = recipe.trainer.learning_rate * _FINE_TUNING_RATE
     changed = {part: replace(config, **changes[part]) for part, config in parts.items()}  # type: ignore[arg-type]
     _check_sizes(changed["model"])
-    return replace(recipe, init=init, **changed)  # type: ignore[arg-type]
+    changed_recipe = replace(recipe, init=init, **changed)  # type: ignore[arg-type]
+    if changed_recipe.data.data == "stream" and isinstance(changed_recipe.objective, ClassificationConfig):
+        raise InvalidRequest(
+            f"{name} wants recordings of every label in each step and cannot train with data=stream; "
+            "choose data=shards or data=on_the_fly",
+            param="overrides",
+        )
+    return changed_recipe
 
 
 def _check_sizes(model: object) -> None:

@@ -243,7 +243,7 @@ def _check_dataset(dataset: Dataset, recipe: Recipe) -> None:
         )
     what = f"dataset {dataset.id} (preset {dataset.preset}), which the recipe {recipe.name} would train on,"
     get_preset(recipe.model.preset).require(dataset.mel_fingerprint, what=what)
-    is_read = recipe.data.data == "shards" and dataset.config.get("include_waveform") is False
+    is_read = recipe.data.data != "on_the_fly" and dataset.config.get("include_waveform") is False
     if isinstance(recipe.objective, VocodingConfig) and is_read:
         raise InvalidRequest(
             "this dataset holds no waveforms, which a vocoder learns from; preprocess again with --with-waveform, "

@@ -34,7 +34,7 @@ from audiofoundation.shards.manifest import load_manifest
 from audiofoundation.shards.retired import corpus_folder
 from audiofoundation.storage.keys import model_key
 from audiofoundation.storage.object_store import ObjectStore
-from audiofoundation.training.assembly import create_objective
+from audiofoundation.training.assembly import create_objective, frames_per_step
 from audiofoundation.training.checkpoints import CheckpointStore
 from audiofoundation.training.corpus import Corpus
 from audiofoundation.training.event_log import EventLog
@@ -46,6 +46,7 @@ from audiofoundation.training.reporting import Reporter, Saver
 from audiofoundation.training.requests import RunPlan, read_plan
 from audiofoundation.training.shards_corpus import load_corpus
 from audiofoundation.training.states import ExitCode
+from audiofoundation.training.streaming import stream_corpus
 from audiofoundation.training.trainer import NumericFailure, TrainState, create_state, fit
 
 _log = structlog.get_logger(__name__)
@@ -146,13 +147,25 @@ class Attempt:
                 self.ledger.engine, self.store, self.read_recording, lambda name: label_of(name, labels), folder
             )
             return source.load(manifest, plan.recipe.data, seed=plan.recipe.trainer.seed)
-        items = select(Item.id, Item.title, Item.source).where(Item.collection_id == manifest.collection_id)
-        with read_session(self.ledger.engine) as session:
-            names = {item_id: title or source for item_id, title, source in session.execute(items)}
+        if plan.recipe.data.data == "stream":
+            return stream_corpus(
+                self.store,
+                manifest,
+                folder / "pools",
+                pool_shards=plan.recipe.data.pool_shards,
+                frames_per_step=frames_per_step(plan.recipe),
+                seed=plan.recipe.trainer.seed,
+            )
+        names = self._names(manifest.collection_id) if labels else {}
         cache = corpus_folder(self.settings.data_dir, plan.manifest_sha256)
         return load_corpus(
             self.store, manifest, label_of=lambda item_id: label_of(names.get(item_id, ""), labels), cache_dir=cache
         )
+
+    def _names(self, collection_id: str) -> dict[str, str]:
+        items = select(Item.id, Item.title, Item.source).where(Item.collection_id == collection_id)
+        with read_session(self.ledger.engine) as session:
+            return {item_id: title or source for item_id, title, source in session.execute(items)}
 
     def _load_init(self, recipe: Recipe) -> LoadedModel | None:
         """Return the model to start from: a bundled one, else a registered one."""

@@ -20,7 +20,7 @@ from audiofoundation.models.discriminators import (
     feature_loss,
 )
 from audiofoundation.models.vocoder import CausalVocos
-from audiofoundation.training.corpus import Corpus, WindowSampler
+from audiofoundation.training.corpus import Corpus, StepWindows, Window, WindowSampler
 
 _SCALES = (64, 128, 256, 512, 1024, 2048)
 
@@ -67,8 +67,8 @@ class VocodingObjective:
         self.discriminators = Discriminators(DiscriminatorConfig())
         self.parts: Mapping[str, nn.Module] = {"model": model, "discriminator": self.discriminators}
         self._mel = TorchMel(model.mel_config)
-        self._train, self._held_out = train, held_out
-        self._sampler = WindowSampler(train.recordings, config.clip_frames, weights=dict(config.weights) or None)
+        self._held_out = held_out
+        self._places = StepWindows(train, config.clip_frames, weights=dict(config.weights) or None)
 
     def phases(self, step: int) -> Sequence[str]:
         is_due = step >= self.config.adversaries_from and step % self.config.discriminator_every == 0
@@ -76,7 +76,8 @@ class VocodingObjective:
 
     def losses(self, phase: str, step: int) -> dict[str, Tensor]:
         """Return the losses of the vocoder or of its adversaries on a batch of clips."""
-        real = self._clips(self._train, self._sampler, self.seed, step).to(self.vocoder.window.device)
+        corpus, places = self._places.draw(self.seed, step, self.config.batch)
+        real = self._clips(corpus, places, self.seed, step).to(self.vocoder.window.device)
         fake = self._vocode(real)
         if phase == "discriminator":
             loss = discriminator_loss(self.discriminators(real), self.discriminators(fake.detach()))
@@ -91,8 +92,8 @@ class VocodingObjective:
         total = total + adversarial + 2 * features
         return {"total": total, "spectral": spectral, "adversarial": adversarial, "features": features}
 
-    def _clips(self, corpus: Corpus, sampler: WindowSampler, seed: int, step: int) -> Tensor:
-        clips = corpus.wave_windows(sampler.draw(seed, step, self.config.batch), self.config.clip_frames)
+    def _clips(self, corpus: Corpus, places: Sequence[Window], seed: int, step: int) -> Tensor:
+        clips = corpus.wave_windows(places, self.config.clip_frames)
         gain = 10 ** (-np.random.default_rng([seed, step, 1]).uniform(0, 12, (len(clips), 1)) / 20)
         return torch.from_numpy((clips * gain).astype(np.float32))
 
@@ -108,7 +109,8 @@ class VocodingObjective:
         if self._held_out is None or not self._held_out.has_wave:
             return {}
         sampler = WindowSampler(self._held_out.recordings, self.config.clip_frames)
-        real = torch.cat([self._clips(self._held_out, sampler, 99, step) for step in range(4)])
+        drawn = [sampler.draw(99, step, self.config.batch) for step in range(4)]
+        real = torch.cat([self._clips(self._held_out, places, 99, step) for step, places in enumerate(drawn)])
         real = real.to(self.vocoder.window.device)
         fake = model.eval()(self._mel.to(real.device)(real)[:, : self.config.clip_frames])
         return {

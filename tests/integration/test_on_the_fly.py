@@ -224,6 +224,23 @@ def test_a_run_trains_without_any_shard(own_plane: DataPlane, tmp_path: Path) ->
         assert session.scalars(select(Model.run_id)).all() == [run_id]
 
 
+def test_a_run_streams_its_dataset_and_leaves_nothing_of_it(own_plane: DataPlane, tmp_path: Path) -> None:
+    plane, manifest = own_plane, manifest_of(own_plane)
+    overrides: dict[str, OverrideValue] = {**TINY, "data": "stream", "pool_shards": 1, "precision": "fp32"}
+    with plane.queue.unit_of_work() as unit:
+        run_id = create_run(unit, RunRequest("tiny", manifest.dataset_id, overrides, 3), pretrained_dir=tmp_path)
+    vocoder = RunRequest("vocoder-tiny", manifest.dataset_id, {"data": "stream"}, 2)
+    with pytest.raises(InvalidRequest, match="no waveforms"), plane.queue.unit_of_work() as unit:
+        create_run(unit, vocoder, pretrained_dir=tmp_path)
+
+    assert _train(plane, run_id) == ExitCode.DONE
+
+    with read_session(plane.queue.engine) as session:
+        assert session.scalars(select(Model.run_id)).all() == [run_id]
+    kept = [path for path in plane.settings.data_dir.rglob("*") if path.suffix in (".npy", ".tar")]
+    assert kept == []
+
+
 def _train(plane: DataPlane, run_id: RunId) -> ExitCode:
     claim = lease.claim_next(plane.queue.engine, JobKind.TRAIN_RUN, owner=current_owner(), settings=plane.settings.jobs)
     assert claim is not None

@@ -49,7 +49,7 @@ def test_one_long_recording_among_short_ones_does_not_hide_them(corpus: Corpus) 
     objective = create_objective(resolve_recipe("tiny", {**TINY, "window_patches": 145}), mixed)
     assert isinstance(objective, ContinuationObjective)
     assert objective.config.window_patches == 25
-    assert len(objective._sampler.recordings) == 1 + len(others)
+    assert len(objective._places._first[1].recordings) == 1 + len(others)
 
 
 def test_recordings_too_short_for_any_window_are_refused(corpus: Corpus) -> None:
