@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -16,12 +16,13 @@ from audiofoundation.catalog.tombstones import taken_down
 from audiofoundation.errors import InvalidRequest, NotFound
 from audiofoundation.identifiers import AssetId, ItemId, Sha256, create_id
 from audiofoundation.ingestion.discoveries import request_discoveries
+from audiofoundation.ingestion.item_queue import enqueue_items, queue_again
 from audiofoundation.ingestion.item_rows import KnownAsset, RowContext, item_id_of, item_rows
+from audiofoundation.ingestion.licenses_named_again import judge_licenses_again
 from audiofoundation.ingestion.parsed_lines import ParsedLines, RejectedLine
 from audiofoundation.ingestion.policy import PolicyScope
 from audiofoundation.ingestion.source import SourceKind, SourceLine, parse_source
-from audiofoundation.ingestion.states import PENDING_STATES, RETRYABLE_CLASSES, ItemState, RefusalClass
-from audiofoundation.jobs.kinds import JobKind
+from audiofoundation.ingestion.states import RETRYABLE_CLASSES, ItemState
 from audiofoundation.jobs.queue import UnitOfWork
 
 _CHUNK = 5000
@@ -112,9 +113,10 @@ def add_items(
     added = set(add_rows(unit.session, rows))
     present = _present(unit.session, collection.id, [f"sha256:{sha}" for sha in missing])
     if not is_plan:
-        _enqueue_new(unit, [str(row["id"]) for row in rows if row["id"] in added and row["state"] == ItemState.QUEUED])
+        new = [str(row["id"]) for row in rows if row["id"] in added and row["state"] == ItemState.QUEUED]
+        enqueue_items(unit, new)
         there = [str(row["id"]) for row in rows if row["id"] not in added]
-        _judge_licenses_again(unit, [row for row in rows if row["id"] not in added])
+        judge_licenses_again(unit, [row for row in rows if row["id"] not in added], context)
         _enqueue_again(unit, [*there, *(item_id_of(collection.id, key) for key in present)])
     return AddedItems(
         num_added=len(added),
@@ -126,15 +128,28 @@ def add_items(
     )
 
 
-def add_upload(unit: UnitOfWork, collection: Collection, sha256: Sha256, line: SourceLine) -> tuple[ItemId, bool]:
+def add_upload(
+    unit: UnitOfWork, collection: Collection, sha256: Sha256, line: SourceLine, *, license_policy: str
+) -> tuple[ItemId, bool]:
     """Add an item whose bytes lie in the store already, and its job; an item that failed is tried again.
+
+    Args:
+        unit: the transaction.
+        collection: where to.
+        sha256: of the bytes.
+        line: what the operator says of them.
+        license_policy: AF_FETCH__LICENSE_POLICY.
 
     Returns:
         The item's id, and whether it is new.
     """
     source = parse_source(f"sha256:{sha256}")
-    context = RowContext(collection.id, PolicyScope(collection.policy), "all", _assets_of(unit.session, [sha256]))
-    added = add_rows(unit.session, item_rows([(source, line)], context))
+    assets = _assets_of(unit.session, [sha256])
+    context = RowContext(collection.id, PolicyScope(collection.policy), license_policy, assets)
+    rows = item_rows([(source, line)], context)
+    added = add_rows(unit.session, rows)
+    if not added:
+        judge_licenses_again(unit, rows, context)
     item_id = item_id_of(collection.id, source.canonical)
     _enqueue_again(unit, [item_id])
     return item_id, bool(added)
@@ -174,65 +189,18 @@ def _present(session: Session, collection_id: str, canonicals: Sequence[str]) ->
     return found
 
 
-def _enqueue_new(unit: UnitOfWork, ids: Sequence[str]) -> None:
-    unit.enqueue_all(JobKind.INGEST_ITEM, {_job_key(item_id): item_id for item_id in ids})
-
-
 def _enqueue_again(unit: UnitOfWork, ids: Sequence[str]) -> None:
     """Give every waiting item its job, and those that failed by no fault of theirs another one."""
     is_open = Item.state.in_((ItemState.QUEUED, *_RETRYABLE_STATES))
     for start in range(0, len(ids), _CHUNK):
         is_here = is_one_of(unit.session, Item.id, ids[start : start + _CHUNK])
         found = unit.session.execute(select(Item.id, Item.state, Item.error_class).where(is_here, is_open)).all()
-        _enqueue_new(unit, [row.id for row in found if row.state == ItemState.QUEUED])
+        enqueue_items(unit, [row.id for row in found if row.state == ItemState.QUEUED])
         failed = [row.id for row in found if row.state in _RETRYABLE_STATES and row.error_class in RETRYABLE_CLASSES]
         _retry(unit, failed)
-
-
-def _judge_licenses_again(unit: UnitOfWork, rows: Sequence[Mapping[str, object]]) -> None:
-    """Give items the licence that is named for them now, and queue again what only its licence had kept out.
-
-    What a list or feed says does not replace what another has said; what the operator's own line says does. Videos
-    and tracks are left alone: their own pages decide.
-    """
-    named = {str(row["id"]): row for row in rows if row["kind"] == SourceKind.URL and row["state"] == ItemState.QUEUED}
-    ids = sorted(named)
-    for start in range(0, len(ids), _CHUNK):
-        is_here = is_one_of(unit.session, Item.id, ids[start : start + _CHUNK])
-        # Locked: a job may be about to refuse one for want of the licence that is named here.
-        for found in unit.session.execute(_UNLICENSED.where(is_here).order_by(Item.id).with_for_update()).all():
-            row = named[found.id]
-            is_theirs = row["discovery_id"] is not None and row["discovery_id"] != found.discovery_id
-            if is_theirs and found.license:
-                continue
-            columns = {name: row[name] for name in ("license", "discovery_id") if row["license"] and row[name]}
-            is_same = (Item.id == found.id) & (Item.state == found.state)
-            if found.state == ItemState.REJECTED:
-                _queue_again(unit, is_same, ItemChange(ItemState.QUEUED, columns=columns))
-            elif columns:
-                change = ItemChange(ItemState(found.state), found.error_class, found.error, columns)
-                change_items(unit.session, is_same, change)
-
-
-# Refused for their licence, or on their way without one.
-_UNLICENSED = select(Item.id, Item.state, Item.error_class, Item.error, Item.license, Item.discovery_id).where(
-    or_(
-        (Item.state == ItemState.REJECTED) & (Item.error_class == RefusalClass.LICENSE.value),
-        Item.state.in_((*PENDING_STATES, *_RETRYABLE_STATES)) & Item.license.is_(None),
-    )
-)
 
 
 def _retry(unit: UnitOfWork, ids: Sequence[str]) -> None:
     if ids:
         is_failed = is_one_of(unit.session, Item.id, ids) & Item.state.in_(_RETRYABLE_STATES)
-        _queue_again(unit, is_failed, ItemChange(ItemState.QUEUED))
-
-
-def _queue_again(unit: UnitOfWork, which: ColumnElement[bool], change: ItemChange) -> None:
-    for item_id in sorted(change_items(unit.session, which, change)):
-        unit.enqueue(JobKind.INGEST_ITEM, key=_job_key(item_id), subject_id=item_id, is_requeue=True)
-
-
-def _job_key(item_id: str) -> str:
-    return f"ingest.item:{item_id}"
+        queue_again(unit, is_failed, ItemChange(ItemState.QUEUED))

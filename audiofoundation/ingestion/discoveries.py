@@ -58,12 +58,16 @@ def request_discoveries(
     Each comes with the licence of what states none there; None leaves the one that was named before.
 
     What an expansion finds that is there already is not added again. One that is under way starts over when it
-    was planned only and is now asked for in earnest.
+    was planned only and is now asked for in earnest, or when another licence is named with it.
     """
+    if not addresses:
+        return []
+    now, refused = time.time(), _with_refused_licenses(unit.session, collection_id)
     ids = []
     for discovery_id, address in sorted((discovery_id_of(collection_id, address), address) for address in addresses):
-        wanted = {"is_plan": is_plan, **({"license": license_text} if (license_text := addresses[address]) else {})}
-        _write_request(unit.session, discovery_id, collection_id, address, wanted)
+        wanted = _Wanted(is_plan, addresses[address], discovery_id in refused)
+        if not _is_new(unit.session, discovery_id, collection_id, address, wanted, now):
+            _ask_again(unit.session, discovery_id, wanted, now)
         enqueue_expansion(unit, discovery_id)
         ids.append(discovery_id)
     return ids
@@ -95,17 +99,27 @@ def discovery_page(session: Session, collection_id: str, *, cursor: str | None, 
     return DiscoveryPage(tuple(found[:limit]), found[limit - 1].id if len(found) > limit else None)
 
 
-def _write_request(
-    session: Session, discovery_id: str, collection_id: str, address: DiscoveryAddress, wanted: Mapping[str, object]
-) -> None:
-    now = time.time()
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is asked of a discovery; `is_judged_again`: some of its items only their licence has kept out."""
+
+    is_plan: bool
+    license: str | None
+    is_judged_again: bool
+
+
+def _is_new(
+    session: Session, discovery_id: str, collection_id: str, address: DiscoveryAddress, wanted: _Wanted, now: float
+) -> bool:
+    """Write the discovery, unless it was written before."""
     fresh: dict[str, object] = {
         "id": discovery_id,
         "collection_id": collection_id,
         "kind": address.kind.value,
         "address": address.address,
         "state": DiscoveryState.QUEUED.value,
-        **wanted,
+        "is_plan": wanted.is_plan,
+        "license": wanted.license,
         **_NO_COUNTS,
         "validators": {},
         "created_at": now,
@@ -113,22 +127,33 @@ def _write_request(
     }
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     inserting = dialect.insert(Discovery).values(fresh).on_conflict_do_nothing(index_elements=["id"])
-    if session.execute(inserting.returning(Discovery.id)).one_or_none() is not None:
-        return
+    return session.execute(inserting.returning(Discovery.id)).one_or_none() is not None
+
+
+def _ask_again(session: Session, discovery_id: str, wanted: _Wanted, now: float) -> None:
     found = session.scalars(select(Discovery).where(Discovery.id == discovery_id).with_for_update()).one()
-    becomes_real = found.is_plan and not wanted["is_plan"]
-    if found.state == DiscoveryState.QUEUED and not becomes_real:
+    license_text, is_under_way = wanted.license or found.license, found.state == DiscoveryState.QUEUED
+    becomes_real, is_relicensed = found.is_plan and not wanted.is_plan, license_text != found.license
+    if is_under_way and not becomes_real and not is_relicensed:
         return
-    values = {"state": DiscoveryState.QUEUED.value, **wanted, **_NO_COUNTS}
+    values: dict[str, object] = {
+        "state": DiscoveryState.QUEUED.value,
+        "is_plan": wanted.is_plan and (found.is_plan or not is_under_way),
+        "license": license_text,
+        **_NO_COUNTS,
+        "error_class": None,
+        "error": None,
+        "updated_at": now,
+    }
     # "Not changed since" would leave items without jobs that have none yet, or whose licence is to be judged again.
-    if becomes_real or _has_refused_licenses(session, found):
+    if becomes_real or is_relicensed or wanted.is_judged_again:
         values["validators"] = {}
-    values |= {"error_class": None, "error": None, "updated_at": now}
     writing = update(Discovery).where(Discovery.id == discovery_id).values(**values)
     session.execute(writing.execution_options(synchronize_session="fetch"))
 
 
-def _has_refused_licenses(session: Session, discovery: Discovery) -> bool:
+def _with_refused_licenses(session: Session, collection_id: str) -> set[str | None]:
+    """Return the collection's discoveries with items that only their licence has kept out: one look for all of them."""
     is_refused = (Item.state == ItemState.REJECTED) & (Item.error_class == RefusalClass.LICENSE.value)
-    is_its = (Item.collection_id == discovery.collection_id) & (Item.discovery_id == discovery.id)
-    return session.scalar(select(Item.id).where(is_its, is_refused).limit(1)) is not None
+    found = select(Item.discovery_id).where(Item.collection_id == collection_id, is_refused).distinct()
+    return set(session.scalars(found))

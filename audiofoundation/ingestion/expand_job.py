@@ -128,17 +128,19 @@ class DiscoveryExpand:
     def _add(self, claim: Claim, page: Page, num_seen: int, kind: DiscoveryKind, tool_version: str) -> None:
         # Only a list may name further searches, channels and feeds, and no list may name another list.
         allowed = frozenset(DiscoveryKind) - {DiscoveryKind.LIST} if kind is DiscoveryKind.LIST else frozenset()
-        with read_session(self.queue.engine) as session:
-            license_text = session.get_one(Discovery, claim.subject_id).license
-        stated = [line.licensed(license_text) for line in page.lines]
-        lines = parse_lines(stated, discoverable=allowed, may_name_uploads=False)
+        lines = parse_lines(page.lines, discoverable=allowed, may_name_uploads=False)
 
         def effect(unit: UnitOfWork) -> None:
             row = unit.session.get_one(Discovery, claim.subject_id, with_for_update=True)
             collection = unit.session.get_one(Collection, row.collection_id)
             policy = self.settings.license_policy
             added = add_items(
-                unit, collection, lines, license_policy=policy, is_plan=row.is_plan, discovery_id=claim.subject_id
+                unit,
+                collection,
+                lines.licensed(row.license),
+                license_policy=policy,
+                is_plan=row.is_plan,
+                discovery_id=claim.subject_id,
             )
             if row.num_seen == num_seen:  # else it was asked for again meanwhile, from the start
                 count_page(row, page, added)

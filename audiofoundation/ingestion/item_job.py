@@ -134,7 +134,7 @@ class ItemIngest:
             return _refused(item, claim, ItemRefused(RefusalClass.ROBOTS, error.message))
         except ItemRefused as refusal:
             return _refused(item, claim, refusal)
-        return self._stored(item, fetched, audio, size_bytes)
+        return self._stored(item, claim, fetched, audio, size_bytes)
 
     def on_failure(self, unit: UnitOfWork, claim: Claim, error: AudioFoundationError) -> None:
         """Mark the item failed when its job has ended without it."""
@@ -255,9 +255,13 @@ class ItemIngest:
             is_probed = self._probe_ranges(item, video.read_range)
             return to_fetched(video, video.download(heartbeat), is_probed=is_probed)
 
-    def _stored(self, item: ItemToIngest, fetched: FetchedBytes, audio: VerifiedAudio, size_bytes: int) -> Effect:
+    def _stored(
+        self, item: ItemToIngest, claim: Claim, fetched: FetchedBytes, audio: VerifiedAudio, size_bytes: int
+    ) -> Effect:
         def effect(unit: UnitOfWork) -> None:
             if discard_if_taken_down(unit, item.id, fetched.sha256):
+                return
+            if _is_judged_anew(unit, item, claim, is_taken=True):
                 return
             asset = _ensure_asset(unit, fetched, audio, size_bytes)
             if asset.tombstoned_at is not None:  # taken down while this waited for its row
@@ -306,9 +310,7 @@ def _is_recheck(item: Item) -> bool:
 
 def _refused(item: ItemToIngest, claim: Claim, refusal: ItemRefused) -> Effect:
     def effect(unit: UnitOfWork) -> None:
-        if refusal.refusal is RefusalClass.LICENSE and _is_licensed_anew(unit, item):
-            change_items(unit.session, Item.id == item.id, ItemChange(ItemState.QUEUED))
-            unit.enqueue_again(claim.job_id, not_before=time.time())
+        if refusal.refusal is RefusalClass.LICENSE and _is_judged_anew(unit, item, claim, is_taken=False):
             return
         recheck_at = refusal.recheck_at(now=time.time(), num_rechecks=item.num_rechecks)
         columns: dict[str, object] = {"recheck_at": recheck_at, "policy": item.policy.name}
@@ -321,7 +323,11 @@ def _refused(item: ItemToIngest, claim: Claim, refusal: ItemRefused) -> Effect:
     return effect
 
 
-def _is_licensed_anew(unit: UnitOfWork, item: ItemToIngest) -> bool:
-    """Tell whether somebody named another licence while this one was being judged."""
-    now = unit.session.scalar(select(Item.license).where(Item.id == item.id).with_for_update())
-    return now is not None and now != item.license
+def _is_judged_anew(unit: UnitOfWork, item: ItemToIngest, claim: Claim, *, is_taken: bool) -> bool:
+    """Queue the item again, and say so, where what was named for it while its job was under way changes the verdict."""
+    named = unit.session.scalar(select(Item.license).where(Item.id == item.id).with_for_update())
+    if named == item.license or (is_taken and item.policy.takes_listed(named)):
+        return False
+    change_items(unit.session, Item.id == item.id, ItemChange(ItemState.QUEUED))
+    unit.enqueue_again(claim.job_id, not_before=time.time())
+    return True

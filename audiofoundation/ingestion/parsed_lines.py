@@ -1,7 +1,7 @@
 """The lines of one request, read before the catalog is asked: distinct sources, discoveries, rejections."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from audiofoundation.ingestion.source import (
     RejectionClass,
@@ -50,6 +50,12 @@ class ParsedLines:
     rejected: dict[str, int] = field(default_factory=dict)
     examples: list[RejectedLine] = field(default_factory=list)
 
+    def licensed(self, license_text: str | None) -> "ParsedLines":
+        """Return the lines with that licence, where they state none."""
+        sources = {key: (source, line.licensed(license_text)) for key, (source, line) in self.sources.items()}
+        discoveries = {address: stated or license_text for address, stated in self.discoveries.items()}
+        return replace(self, sources=sources, discoveries=discoveries)
+
 
 def parse_lines(
     lines: Sequence[SourceLine],
@@ -89,7 +95,8 @@ def _add(
         raise SourceRejected(
             RejectionClass.FOREIGN_UPLOAD, "a list or feed elsewhere names no uploads; name them in a list of your own"
         )
-    if source.canonical in parsed.sources:
-        parsed.num_duplicates += 1
-    else:
+    if (earlier := parsed.sources.get(source.canonical)) is None:
         parsed.sources[source.canonical] = (source, line)
+        return
+    parsed.num_duplicates += 1
+    parsed.sources[source.canonical] = (source, earlier[1].licensed(line.license))

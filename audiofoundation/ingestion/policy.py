@@ -84,6 +84,14 @@ class Policy:
         if not (self.kind is SourceKind.YOUTUBE and is_judged_later):
             self.check_license(license_text)
 
+    def takes_listed(self, license_text: str | None) -> bool:
+        """Tell whether `check_listed_license` passes."""
+        try:
+            self.check_listed_license(license_text)
+        except ItemRefused:
+            return False
+        return True
+
     def check_duration(self, duration_s: float | None) -> None:
         """Raise ItemRefused when the duration, if known, is out of bounds."""
         if duration_s is None:

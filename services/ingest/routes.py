@@ -142,7 +142,8 @@ def _add_item_routes(router: APIRouter, container: Container) -> None:
 
 def _add_upload(container: Container, collection: str, sha256: Sha256, line: SourceLine) -> tuple[ItemId, bool]:
     with container.queue.unit_of_work() as unit:
-        item_id, is_new = add_upload(unit, get_collection(unit.session, collection), sha256, line)
+        found, policy = get_collection(unit.session, collection), container.settings.fetch.license_policy
+        item_id, is_new = add_upload(unit, found, sha256, line, license_policy=policy)
         discard_if_taken_down(unit, item_id, sha256)
         return item_id, is_new
 
