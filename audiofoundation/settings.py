@@ -122,7 +122,7 @@ class FetchSettings(_Block):
     allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     max_bytes: int = 2 << 30
     timeout_s: float = 30.0
-    license_policy: str = "cc-only"
+    license_policy: Literal["cc-only", "owned-channels", "all"] = "cc-only"
     yandex_token: SecretStr | None = Field(default=None, description="the user's own, for Yandex Music")
     license_policy_by: str = Field(default="", max_length=128, description="who decided it; the system user if empty")
     owned_channels: Annotated[tuple[str, ...], NoDecode] = ()

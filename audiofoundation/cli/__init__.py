@@ -98,4 +98,4 @@ def _first_setting(error: ValidationError) -> str:
     name = "AF_" + "__".join(str(part).upper() for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"{no_setting(name)}; correct it or leave it out"
-    return f"the setting {name} cannot be used: {first['msg']}"
+    return f"the setting {name} cannot be used: {first['msg'].removeprefix('Value error, ')}"

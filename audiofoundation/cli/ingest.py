@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,9 +18,9 @@ from audiofoundation.ingestion.states import OUR_CLASSES, PENDING_STATES
 
 _HELP = """Add recordings to a collection: files, folders, URLs, YouTube addresses, feeds, or lists of them.
 
-Local files are uploaded; what the platform has already is not sent again. Lists are txt (one address a
-line), csv, tsv, jsonl (each also as .gz) or parquet, with columns url, title, channel, license and duration
-where they are known.
+Local files are uploaded; what the platform has already is not sent again. Those of a folder are called by their
+path in it (jazz/7.flac), where recipes find their labels. Lists are txt (one address a line), csv, tsv, jsonl
+(each also as .gz) or parquet, with columns url, title, channel, license and duration where they are known.
 
 What names many recordings is expanded by the platform: ytsearchN:words, YouTube playlists and channels,
 podcast feeds (URLs that end in .rss or .xml, or feed:URL), lists on the web (URLs that end like a list, or
@@ -46,6 +47,7 @@ Examples:
 _BATCH_LINES = 10_000
 _MAX_LINE = 4096
 _POLL_S = 0.5
+_MAX_NAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def ingest(
         refusals = [] if is_json else first_refusals(client, progress)
     report(tally, progress, failures, refusals, is_json=is_json)
     is_ours = any(count for name, count in progress["error_classes"].items() if name in OUR_CLASSES)
-    if not (tally.num_added or tally.num_duplicates or tally.rejected or tally.discoveries):
+    if not (tally.num_added or tally.num_to_upload or tally.num_duplicates or tally.rejected or tally.discoveries):
         note("there is no recording in what was named")
     is_empty = order.is_waiting and not progress["states"].get("stored")
     if is_ours or is_empty or any(failure.is_discovery for failure in failures):
@@ -105,7 +107,10 @@ def _run(client: PlatformClient, found: Sources, order: IngestOrder) -> tuple[Ta
             _add_lines(client, collection_id, batch, order, tally)
             progress.advance(adding, len(batch))
         progress.remove_task(adding)
-        files = list(found.recordings())
+        passed_over = list[Path]()
+        files = list(found.recordings(passed_over))
+        if passed_over:
+            note(_about(passed_over))
         uploading = progress.add_task("uploading", total=len(files), visible=bool(files))
         uploader = Uploader(client, collection_id, order.is_plan, order.license, lambda: progress.advance(uploading))
         uploader.upload(files, tally)
@@ -118,6 +123,14 @@ def _run(client: PlatformClient, found: Sources, order: IngestOrder) -> tuple[Ta
     for discovery in discoveries_of(client, collection_id, tally.discoveries):
         _count_found(discovery, tally)
     return tally, progress_now
+
+
+def _about(passed_over: list[Path]) -> str:
+    """Say which files of folders were left alone."""
+    names = ", ".join(path.name for path in passed_over[:_MAX_NAMES])
+    more = ", …" if len(passed_over) > _MAX_NAMES else ""
+    count = f"{len(passed_over)} files are" if len(passed_over) > 1 else "1 file is"
+    return f"{count} no recording by the name and left out: {names}{more}; to read a list, name it itself"
 
 
 def _add_lines(

@@ -67,7 +67,8 @@ def report(
         print_json(
             {
                 "collection": progress["id"],
-                "added": tally.num_added,
+                "added": tally.num_added + tally.num_to_upload,
+                "to_upload": tally.num_to_upload,
                 "duplicates": tally.num_duplicates,
                 "rejected": tally.rejected,
                 "states": progress["states"],
@@ -77,11 +78,10 @@ def report(
             }
         )
         return
-    rejected = sum(tally.rejected.values())
-    print_line(
-        f"{progress['name']} ({progress['id']}): {tally.num_added} added, {tally.num_duplicates} there already, "
-        f"{rejected} lines rejected"
-    )
+    counts = {"added": tally.num_added, "there already": tally.num_duplicates, "to be uploaded": tally.num_to_upload}
+    said = [f"{count} {what}" for what, count in counts.items() if count or what != "to be uploaded"]
+    said.append(f"{sum(tally.rejected.values())} lines rejected")
+    print_line(f"{progress['name']} ({progress['id']}): {', '.join(said)}; the collection now:")
     rows: list[tuple[str, str, int]] = [("line rejected", name, n) for name, n in sorted(tally.rejected.items())]
     rows += [("item " + state, "", n) for state, n in sorted(progress["states"].items())]
     rows += [("not taken", name, n) for name, n in sorted(progress["error_classes"].items())]

@@ -1,6 +1,7 @@
 """`audiofoundation lineage`: what a thing comes from and what came of it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,8 @@ from audiofoundation.cli.output import JsonOption, note, print_json, print_rende
 _HELP = """Show what a thing comes from and what came of it, from the source to the models.
 
 ID is the id of an item, asset, shard, dataset, run, checkpoint or model, a segment's key, the hash of a manifest or
-recording, a model's name, or a source. `affected` models learned from a recording that was taken down since.
+recording, a model's name, or a source. What came of a thing stands where it is met first; elsewhere … stands for it.
+`affected` models learned from a recording that was taken down since.
 
 Examples:
 
@@ -53,17 +55,34 @@ def _to_tree(found: Mapping[str, Any]) -> Tree:
         made.setdefault(parent, []).append(child)
     children = {child for _, child in found["edges"]}
     tree = Tree(escape(str(found["id"])))
-    _grow(tree, [name for name in nodes if name not in children], nodes, made)
+    _Growth(nodes, made).grow(tree, [name for name in nodes if name not in children])
     return tree
 
 
-def _grow(
-    tree: Tree, names: Sequence[str], nodes: Mapping[str, Mapping[str, Any]], made: Mapping[str, Sequence[str]]
-) -> None:
-    for name in names[:_MAX_BRANCHES]:
-        node = nodes[name]
-        label = "" if node["label"] == name else f"  {node['label']}"
-        state = f"  ({node['state']})" if node["state"] else ""
-        _grow(tree.add(escape(f"{node['kind']} {name}{label}{state}")), made.get(name, ()), nodes, made)
-    if len(names) > _MAX_BRANCHES:
-        tree.add(f"… {len(names) - _MAX_BRANCHES} more")
+@dataclass(slots=True)
+class _Growth:
+    """Puts nodes into a tree; what came of a thing is shown where the thing is met first.
+
+    Attributes:
+        nodes: by id.
+        made: what came of each, by id.
+        shown: ids of nodes whose branches are in the tree.
+    """
+
+    nodes: Mapping[str, Mapping[str, Any]]
+    made: Mapping[str, Sequence[str]]
+    shown: set[str] = field(default_factory=set)
+
+    def grow(self, tree: Tree, names: Sequence[str]) -> None:
+        """Add branches with all that came of them."""
+        for name in names[:_MAX_BRANCHES]:
+            node, following = self.nodes[name], self.made.get(name, ())
+            label = "" if node["label"] == name else f"  {node['label']}"
+            state = f"  ({node['state']})" if node["state"] else ""
+            is_above = bool(following) and name in self.shown
+            branch = tree.add(escape(f"{node['kind']} {name}{label}{state}{'  …' if is_above else ''}"))
+            self.shown.add(name)
+            if not is_above:
+                self.grow(branch, following)
+        if len(names) > _MAX_BRANCHES:
+            tree.add(f"… {len(names) - _MAX_BRANCHES} more")

@@ -19,6 +19,7 @@ from audiofoundation.cli.output import (
     print_table,
 )
 
+_TARGET_LUFS = -23.0
 _HELP = """Cut a collection's recordings into segments and store their mels as shards.
 
 Every recording is decoded, mixed to mono, brought to the preset's rate, measured, trimmed and cut. Running it
@@ -70,7 +71,11 @@ _MinRmsDbfs = Annotated[
     float | None, typer.Option(help="Leave out segments of a lower level in dBFS, after --target-lufs.")
 ]
 _MinCentroidHz = Annotated[
-    float | None, typer.Option(help="Leave out segments of a lower average frequency (spectral centroid) in Hz.")
+    float | None,
+    typer.Option(
+        help="Leave out segments of a lower average frequency in Hz: the centroid of the power spectrum, which "
+        "`dataset report` shows beside librosa's of the magnitudes, the higher one."
+    ),
 ]
 _MinBandwidthHz = Annotated[
     float | None,
@@ -110,7 +115,9 @@ def preprocess(
     preset: Annotated[str, typer.Option(help="Mel preset: vocos24, hifigan22, bigvgan24, whisper16.")] = "vocos24",
     segment_s: Annotated[float, typer.Option(help="Length of a segment in seconds.")] = 3.0,
     min_segment_s: Annotated[float, typer.Option(help="Shortest last segment of a recording.")] = 0.5,
-    target_lufs: Annotated[float, typer.Option(help="Loudness to which every recording is brought.")] = -23.0,
+    target_lufs: Annotated[
+        float | None, typer.Option(help="Loudness to which every recording is brought; -23 unless --keep-level.")
+    ] = None,
     keep_level: Annotated[bool, typer.Option("--keep-level", help="Leave every recording as loud as it is.")] = False,
     trim: Annotated[bool, typer.Option(help="Leave out silence at both ends of a recording.")] = True,
     with_waveform: _WithWaveform = False,
@@ -126,12 +133,14 @@ def preprocess(
     url: UrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
+    if keep_level and target_lufs is not None:
+        raise typer.BadParameter("--keep-level and --target-lufs exclude each other")
     order = PreprocessOrder(
         collection=collection,
         preset=preset,
         segment_s=segment_s,
         min_segment_s=min_segment_s,
-        target_lufs=None if keep_level else target_lufs,
+        target_lufs=None if keep_level else _TARGET_LUFS if target_lufs is None else target_lufs,
         trim_silence=trim,
         include_waveform=with_waveform,
         has_rhythm=with_rhythm,

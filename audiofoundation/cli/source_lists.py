@@ -6,6 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import typer
+
 from audiofoundation.cli.output import CommandError
 from audiofoundation.ingestion.list_files import list_suffix, read_list
 from audiofoundation.ingestion.source import SourceLine
@@ -30,6 +32,14 @@ class PlacedLine:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A recording on this machine, and its name: with the folders below the one that was named."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sources:
     """Arguments sorted by what has to be done with them."""
 
@@ -38,11 +48,19 @@ class Sources:
     lists: tuple[Path, ...]
     addresses: tuple[str, ...]
 
-    def recordings(self) -> Iterator[Path]:
-        """Yield local files: the ones named, then those in folders, in order of path."""
-        yield from self.files
+    def recordings(self, passed_over: list[Path]) -> Iterator[LocalFile]:
+        """Yield local files: the ones named, then those in folders, in order of path.
+
+        Args:
+            passed_over: takes the files in folders that are no recordings.
+        """
+        yield from (LocalFile(path, path.name) for path in self.files)
         for folder in self.folders:
-            yield from walk(folder)
+            for path in walk(folder):
+                if is_recording(path):
+                    yield LocalFile(path, path.relative_to(folder).as_posix())
+                else:
+                    passed_over.append(path)
 
     def lines(self) -> Iterator[PlacedLine]:
         """Yield addresses: the ones named, then those of lists. Raises InvalidRequest for a list it cannot read."""
@@ -57,6 +75,8 @@ def sort_sources(arguments: Iterable[str]) -> Sources:
     files, folders, lists, addresses = list[Path](), list[Path](), list[Path](), list[str]()
     for argument in arguments:
         path = Path(argument)
+        if not argument.strip():
+            raise typer.BadParameter("a source is empty; is a variable not set?")
         if argument.startswith(_ADDRESSES):
             addresses.append(argument)
         elif path.is_dir():
@@ -68,15 +88,29 @@ def sort_sources(arguments: Iterable[str]) -> Sources:
     return Sources(tuple(files), tuple(folders), tuple(lists), tuple(addresses))
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """Yield the recordings under a folder: known extensions, and files without one; no hidden ones."""
+def walk(folder: Path, *, entered: set[Path] | None = None) -> Iterator[Path]:
+    """Yield what lies under a folder, sorted, without hidden files; links may lead to a folder again, but not twice.
+
+    Args:
+        folder: where to begin.
+        entered: the folders that were read, by their real paths.
+    """
+    entered = set() if entered is None else entered
+    if folder.resolve() in entered:
+        return
+    entered.add(folder.resolve())
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            yield from walk(path)
-        elif path.is_file() and (not path.suffix or path.suffix.lower() in MEDIA_SUFFIXES):
+            yield from walk(path, entered=entered)
+        else:
             yield path
+
+
+def is_recording(path: Path) -> bool:
+    """Tell whether a file has a recording's extension, or none."""
+    return path.is_file() and (not path.suffix or path.suffix.lower() in MEDIA_SUFFIXES)
 
 
 def in_batches(values: Iterable[_T], size: int) -> Iterator[list[_T]]:

@@ -4,11 +4,10 @@ import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from audiofoundation.cli.client import PlatformClient, path_to
 from audiofoundation.cli.output import CommandError, note
-from audiofoundation.cli.source_lists import in_batches, licensed
+from audiofoundation.cli.source_lists import LocalFile, in_batches, licensed
 from audiofoundation.identifiers import sha256_of_stream
 
 _PARALLEL = 3
@@ -19,10 +18,14 @@ _MAX_EXPLAINED = 10
 
 @dataclass(slots=True)
 class Tally:
-    """What adding sources did so far; `discoveries` are ids of what the platform expands."""
+    """What adding sources did so far; `discoveries` are ids of what the platform expands.
+
+    `num_to_upload` counts files whose bytes a plan found missing.
+    """
 
     num_added: int = 0
     num_duplicates: int = 0
+    num_to_upload: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
     discoveries: set[str] = field(default_factory=set)
     num_explained: int = 0
@@ -63,27 +66,27 @@ class Uploader:
     license: str | None
     on_done: Callable[[], None]
 
-    def upload(self, files: Iterable[Path], tally: Tally) -> None:
+    def upload(self, files: Iterable[LocalFile], tally: Tally) -> None:
         """Upload what the platform does not have; count the rest as duplicates."""
         with ThreadPoolExecutor(_PARALLEL) as pool:
             for batch in in_batches(files, _BATCH_FILES):
-                hashed = dict[str, Path]()
-                for path, digest in zip(batch, pool.map(_hash, batch), strict=True):
+                hashed = dict[str, LocalFile]()
+                for file, digest in zip(batch, pool.map(_hash, batch), strict=True):
                     if digest is None:
-                        note(f"{path} cannot be read and is left out")
+                        note(f"{file.path} cannot be read and is left out")
                         tally.reject("unreadable")
                     elif digest in hashed:
                         tally.num_duplicates += 1
                     else:
-                        hashed[digest] = path
+                        hashed[digest] = file
                 missing = self._announce(hashed, tally)
                 for is_new in pool.map(self._put, [hashed[digest] for digest in missing], missing):
                     tally.num_added += is_new
                     tally.num_duplicates += not is_new
 
-    def _announce(self, hashed: dict[str, Path], tally: Tally) -> list[str]:
+    def _announce(self, hashed: dict[str, LocalFile], tally: Tally) -> list[str]:
         """Add what the platform has the bytes of; return the hashes that it has not."""
-        named = ({"source": f"sha256:{digest}", "title": _name(path)} for digest, path in hashed.items())
+        named = ({"source": f"sha256:{digest}", "title": _name(file)} for digest, file in hashed.items())
         sources = [licensed(line, self.license) for line in named]
         body = {"sources": sources, "plan": self.is_plan}
         answer = self.client.post(path_to("collections", self.collection_id, "items"), body=body)
@@ -93,32 +96,32 @@ class Uploader:
         for _ in range(len(hashed) - len(missing)):
             self.on_done()
         if self.is_plan:
-            tally.num_added += len(missing)
+            tally.num_to_upload += len(missing)
             return []
         return missing
 
-    def _put(self, path: Path, digest: str) -> bool:
+    def _put(self, file: LocalFile, digest: str) -> bool:
         route = path_to("collections", self.collection_id, "files", digest)
-        known = {"name": _name(path), "license": self.license}
+        known = {"name": _name(file), "license": self.license}
         params = {key: text for key, text in known.items() if text is not None}
         try:
-            answer = self.client.put_file(route, path, params=params)
+            answer = self.client.put_file(route, file.path, params=params)
         except CommandError as error:
-            raise CommandError(f"{path} could not be uploaded: {error}") from error
+            raise CommandError(f"{file.path} could not be uploaded: {error}") from error
         self.on_done()
         return bool(answer["added"])
 
 
-def _hash(path: Path) -> str | None:
+def _hash(file: LocalFile) -> str | None:
     """The file's SHA-256; None when it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return sha256_of_stream(file)
+        with file.path.open("rb") as stream:
+            return sha256_of_stream(stream)
     except OSError:
         return None
 
 
-def _name(path: Path) -> str:
-    """The file's name as the catalog may keep it."""
-    name = "".join(c for c in path.name.encode(errors="replace").decode() if c.isprintable())
-    return name[:_MAX_NAME] or hashlib.sha256(path.name.encode(errors="replace")).hexdigest()[:16]
+def _name(file: LocalFile) -> str:
+    """The file's name as the catalog may keep it; of a long one the end."""
+    name = "".join(c for c in file.name.encode(errors="replace").decode() if c.isprintable())
+    return name[-_MAX_NAME:] or hashlib.sha256(file.name.encode(errors="replace")).hexdigest()[:16]

@@ -27,10 +27,11 @@ from audiofoundation.catalog.tables import (
 )
 from audiofoundation.errors import NotFound
 from audiofoundation.ingestion.item_rows import item_id_of
-from audiofoundation.ingestion.source import SourceRejected, parse_source
+from audiofoundation.ingestion.source import SourceKind, SourceRejected, parse_source
 
 _CHUNK = 500
 MAX_NODES = 1000
+_MAX_HINTS = 3
 _MAX_ROWS = 20_000
 _TOMBSTONED, _AFFECTED = "tombstoned", "affected"
 
@@ -222,8 +223,16 @@ def find_start(session: Session, name: str) -> tuple[NodeKind, list[str]]:
     """Return what a name means. Raises NotFound."""
     found = _by_id(session, name) or _by_hash(session, name) or _by_source(session, name)
     if found is None:
-        raise NotFound(f"nothing is called {name!r}; give an id, a source or a segment's key", param="id")
+        how = "give an id, a source (URL, youtube:ID, sha256:HEX) or a segment's key"
+        raise NotFound(f"nothing is called {name!r}; {how}{hint_of_files(session, name)}", param="id")
     return found
+
+
+def hint_of_files(session: Session, name: str) -> str:
+    """Return how items of files with this name are called, which are told apart by their bytes; else nothing."""
+    ids = session.scalars(select(Item.id).where(Item.source == name, Item.kind == SourceKind.FILE).limit(_MAX_HINTS))
+    found = ", ".join(ids)
+    return f". Files of this name: {found}" if found else ""
 
 
 def _by_id(session: Session, name: str) -> tuple[NodeKind, list[str]] | None:
@@ -276,8 +285,8 @@ def describe(session: Session, ids: Mapping[NodeKind, Set[str]]) -> tuple[tuple[
             column = _ID_COLUMNS[kind]
             for name, label, state in session.execute(statement.where(column.in_(part)).order_by(column)):
                 nodes.append(Node(name, kind, label or name, state))
-                if kind is NodeKind.ITEM:
-                    of_sources.add((label, name))
+    for part in chunks(sorted(ids[NodeKind.ITEM])):
+        of_sources.update((row.canonical, row.id) for row in session.execute(_SOURCES.where(Item.id.in_(part))))
     affected = _affected(session, [node.id for node in nodes if node.kind is NodeKind.MODEL])
     nodes = [replace(node, state=_AFFECTED) if node.id in affected else node for node in nodes]
     sources = {label: Node(label, NodeKind.SOURCE, label, "") for label, _ in sorted(of_sources)}
@@ -300,9 +309,10 @@ def _affected(session: Session, models: Sequence[str]) -> set[str]:
     return found
 
 
+_SOURCES = select(Item.id, Item.canonical)
 _GONE = case((Asset.tombstoned_at.is_not(None), _TOMBSTONED), else_="stored")
 _DESCRIPTIONS: Mapping[NodeKind, Select[str, str, str]] = {
-    NodeKind.ITEM: select(Item.id, Item.canonical, Item.state),
+    NodeKind.ITEM: select(Item.id, func.coalesce(Item.title, Item.canonical), Item.state),
     NodeKind.ASSET: select(Asset.id, Asset.key, _GONE),
     NodeKind.SHARD: select(Shard.id, func.coalesce(Shard.key, ""), Shard.state),
     NodeKind.VERSION: select(

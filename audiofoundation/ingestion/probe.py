@@ -148,11 +148,11 @@ def _refusals(found: Fidelity, label: SoundLabel | None, settings: ProbeSettings
         return refusals
     if found.centroid_hz < settings.min_centroid_hz:
         refusals[RefusalClass.LOW_CENTROID] = (
-            f"its average frequency is {found.centroid_hz:.0f} Hz, under {settings.min_centroid_hz:g} Hz"
+            f"its average frequency is {found.centroid_hz:.2f} Hz, under {settings.min_centroid_hz:g} Hz"
         )
     if found.cutoff_hz < settings.min_cutoff_hz:
         refusals[RefusalClass.LOW_CUTOFF] = (
-            f"its sound ends at {found.cutoff_hz:.0f} Hz, under {settings.min_cutoff_hz:g} Hz"
+            f"its sound ends at {found.cutoff_hz:.2f} Hz, under {settings.min_cutoff_hz:g} Hz"
         )
     if found.hum_to_signal_db > settings.max_hum_to_signal_db:
         refusals[RefusalClass.HUM] = (

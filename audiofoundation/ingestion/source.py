@@ -97,7 +97,9 @@ def parse_source(line: str) -> Source:
     """
     text = plain_line(line)
     if not text:
-        raise SourceRejected(RejectionClass.EMPTY, "the line is empty")
+        raise SourceRejected(
+            RejectionClass.EMPTY, "the line is empty, or has none of the fields url, source, link and video_id"
+        )
     if len(text) > _MAX_LENGTH:
         raise SourceRejected(
             RejectionClass.TOO_LONG, f"the line is longer than {_MAX_LENGTH} characters: {text[:60]!r}…"
@@ -110,6 +112,8 @@ def parse_source(line: str) -> Source:
     if prefix == "yandex" and _TRACK_ID.fullmatch(rest):
         return _yandex(rest)
     scheme = _SCHEME.match(text)
+    if not scheme and text.startswith(("{", "[")):
+        raise SourceRejected(RejectionClass.NOT_A_URL, f"{text[:80]!r} is no URL, nor a whole JSON object on one line")
     if not scheme:
         raise SourceRejected(RejectionClass.NOT_A_URL, f"{text[:80]!r} is no URL; write it with http:// or https://")
     if scheme[1].lower() not in ("http", "https"):

@@ -21,7 +21,7 @@ from audiofoundation.catalog.tombstones import add_tombstones, content_name, doo
 from audiofoundation.errors import InvalidRequest, NotFound
 from audiofoundation.identifiers import JobId, Sha256
 from audiofoundation.ingestion.item_rows import item_id_of
-from audiofoundation.ingestion.lineage import chunks, runs_that_saw
+from audiofoundation.ingestion.lineage import chunks, hint_of_files, runs_that_saw
 from audiofoundation.ingestion.source import SourceKind, SourceRejected, parse_source
 from audiofoundation.ingestion.states import ItemRefused, ItemState, RefusalClass
 from audiofoundation.jobs import lease
@@ -126,7 +126,8 @@ def _resolve(session: Session, target: str) -> _Target:
         source = parse_source(target)
     except SourceRejected as error:
         what = "an id (item_…, asset_…), a URL, youtube:ID, sha256:HEX or channel:NAME"
-        raise InvalidRequest(f"{target[:80]!r} is not {what}", param="target") from error
+        hint = hint_of_files(session, target)
+        raise InvalidRequest(f"{target[:80]!r} is not {what}{hint}", param="target") from error
     ids = [item_id_of(collection, source.canonical) for collection in session.scalars(select(Collection.id))]
     hashes = [source.text] if source.kind is SourceKind.FILE else []
     named = session.scalars(select(Asset.id).where(Asset.sha256.in_(hashes))).all()

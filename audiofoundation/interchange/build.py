@@ -23,6 +23,7 @@ from audiofoundation.interchange.summary import DatasetSummary, package_versions
 
 FORMAT_VERSION = 1
 _ROWS = "rows.arrow"
+_MAX_REASONS = 5
 _MAX_FACTS = 8  # fields of metadata that a picture has room for
 _UNITS = {
     "duration": " s",
@@ -231,8 +232,9 @@ def _hash_file(path: Path) -> str:
 def _why_nothing(build: _Build) -> str:
     if not build.skipped:
         return "its metadata lists nothing."
-    first = build.skipped[0]
-    reason = f"{first.file}: {first.reason}" + (f" ({len(build.skipped)} skipped)" if len(build.skipped) > 1 else "")
+    shown = [f"{one.file}: {one.reason}" for one in build.skipped[:_MAX_REASONS]]
+    num_more = len(build.skipped) - len(shown)
+    reason = " ".join(shown) + (f" ({num_more} more were skipped)" if num_more else "")
     if not build.failures:
         return reason
     feature, count = build.failures.most_common(1)[0]

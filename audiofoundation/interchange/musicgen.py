@@ -33,6 +33,8 @@ class MusicgenTarget:
     def __init__(self, model: str | Path) -> None:
         from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
+        if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+            raise InvalidRequest(f"{model} holds no MusicGen model: there is no config.json in it")
         try:
             with no_progress_bars():
                 self._tokenizer = AutoTokenizer.from_pretrained(str(model), local_files_only=True)

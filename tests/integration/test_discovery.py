@@ -9,7 +9,6 @@ from sqlalchemy import Engine, select
 
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.catalog.tables import Discovery, Item, Job
-from audiofoundation.identifiers import sha256_of
 from audiofoundation.ingestion.sources import feed, http_list, youtube_listing
 from audiofoundation.jobs import lease
 from audiofoundation.jobs.kinds import JobKind
@@ -20,7 +19,6 @@ from tests.data_plane import (
     FileServer,
     create_data_plane,
     data_plane_settings,
-    recordings,
     serving_files,
     tone,
 )
@@ -220,24 +218,6 @@ def test_lines_of_a_list_that_became_no_item_are_counted_and_explained(plane: Da
         assert discovery["rejected"] == {"not_a_url": 12, "foreign_upload": 1}
         assert (numbers_of(discovery), discovery["note"]) == (list(range(5, 15)), None)
     assert "'bad' is no URL" in str(discovery["examples"])
-
-
-def test_a_list_from_elsewhere_does_not_reach_what_was_uploaded(plane: DataPlane, server: FileServer) -> None:
-    data = recordings(1)[0].read_bytes()
-    plane.post("/v1/collections", {"name": "private"})
-    plane.upload("private", data)
-    line = f"sha256:{sha256_of(data)}"
-    server.files |= {
-        "/list.txt": line.encode(),
-        "/feed": f"<rss><channel><item><enclosure url='{line}'/></item></channel></rss>".encode(),
-    }
-
-    plane.post(ITEMS, {"sources": [server.url("/list.txt"), f"feed:{server.url('/feed')}"]})
-    plane.run_jobs()
-
-    assert plane.items("found") == []
-    assert [row["rejected"] for row in discoveries(plane)] == [{"foreign_upload": 1}] * 2
-    assert plane.post(ITEMS, {"sources": [line]})["added"] == 1
 
 
 def test_an_entry_of_a_feed_that_became_no_item_is_explained(plane: DataPlane, server: FileServer) -> None:

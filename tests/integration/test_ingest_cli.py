@@ -212,6 +212,42 @@ def test_a_feed_is_waited_for_and_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("plane")
+def test_recordings_of_folders_keep_their_folders_and_other_files_are_named(tmp_path: Path) -> None:
+    for number, recording in enumerate(recordings(2)):
+        folder = tmp_path / "music" / ("jazz", "rock")[number]
+        folder.mkdir(parents=True)
+        (folder / f"take{recording.suffix}").write_bytes(recording.read_bytes())
+    (tmp_path / "music" / "notes.txt").write_text("https://x.org/a")
+
+    plan = run("ingest", tmp_path / "music", "-c", "clips", "--plan")
+    result = run("ingest", tmp_path / "music", "-c", "clips", "--wait")
+
+    assert "0 added, 0 there already, 2 to be uploaded" in plan.stdout
+    assert "1 file is no recording by the name and left out: notes.txt" in result.stderr
+    sources = {item["source"] for item in run_json("items", "-c", "clips")["items"]}
+    assert sorted(Path(source).parent.as_posix() for source in sources) == ["jazz", "rock"]
+    for command in ("lineage", "takedown"):
+        assert "Files of this name: item_" in str(run(command, sorted(sources)[0]).exception)
+
+
+@pytest.mark.usefixtures("plane")
+def test_options_that_exclude_each_other_are_wrong_usage() -> None:
+    assert run("preprocess", "-c", "clips", "--keep-level", "--target-lufs", "-20").exit_code == 2
+
+
+@pytest.mark.usefixtures("plane")
+def test_what_came_of_many_things_alike_is_shown_once() -> None:
+    run("ingest", *recordings(3), "-c", "clips", "--wait")
+    dataset = run_json("preprocess", "-c", "clips", "--wait")["dataset"]
+
+    lines = run("lineage", dataset).stdout.splitlines()
+
+    assert len([line for line in lines if "version " in line]) == 1
+    assert len([line for line in lines if "shard " in line]) == 3
+    assert all(recording.name in "\n".join(lines) for recording in recordings(3))
+
+
+@pytest.mark.usefixtures("plane")
 def test_why_something_was_not_taken_stands_in_the_summary() -> None:
     result = run("ingest", "https://x.org/a", "https://x.org/b", "-c", "web", "--plan")
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from audiofoundation.errors import FetchRefused, InvalidRequest
@@ -42,6 +43,8 @@ class HttpList:
         )
         if document is None:
             return
+        if _is_page(path, document):
+            raise FetchRefused(f"{document.url} is a web page (HTML) and no list of addresses")
         listed_lines = read_list(path, name=_name_of(document), max_characters=self.max_characters)
         lines = islice(listed_lines, reading.start, None)
         try:
@@ -51,6 +54,14 @@ class HttpList:
         except InvalidRequest as error:
             raise FetchRefused(error.message) from error
         yield Page((), 0, document.validators)
+
+
+def _is_page(path: Path, document: Document) -> bool:
+    """Tell whether a server gave a page instead, such as an index of a folder or a sign-in."""
+    with path.open("rb") as file:
+        beginning = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    is_html = document.content_type.lower().startswith(("text/html", "application/xhtml"))
+    return beginning.startswith((b"<!doctype html", b"<html")) or (is_html and beginning.startswith(b"<"))
 
 
 def _name_of(document: Document) -> str:

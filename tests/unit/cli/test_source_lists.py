@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import typer
 
 from audiofoundation.cli.output import CommandError
 from audiofoundation.cli.source_lists import in_batches, sort_sources, walk
@@ -39,8 +40,34 @@ def test_a_folder_gives_media_and_files_without_extension(tmp_path: Path) -> Non
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = [str(path.relative_to(tmp_path)) for path in walk(tmp_path)]
-    assert found == ["a.opus", "b.WAV", "no_extension", "sub/c.mp3"]
+    passed_over = list[Path]()
+    found = list(sort_sources([str(tmp_path)]).recordings(passed_over))
+    assert [file.name for file in found] == ["a.opus", "b.WAV", "no_extension", "sub/c.mp3"]
+    assert [file.path.relative_to(tmp_path).as_posix() for file in found] == [file.name for file in found]
+    assert [path.name for path in passed_over] == ["cover.jpg", "notes.txt"]
+
+
+def test_a_file_that_is_named_is_called_by_its_name_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    assert [file.name for file in sort_sources([str(tmp_path / "a.wav")]).recordings([])] == ["a.wav"]
+
+
+def test_links_that_lead_back_are_not_followed_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "take.ogg").touch()
+    for place, target in (("l1", "."), ("l2", "."), ("d/up", ".."), ("again", "d")):
+        (tmp_path / place).symlink_to(target)
+    (tmp_path / "gone.wav").symlink_to("nowhere")
+    assert [path.name for path in walk(tmp_path)].count("take.ogg") == 1
+    passed_over = list[Path]()
+    assert len(list(sort_sources([str(tmp_path)]).recordings(passed_over))) == 1
+    assert [path.name for path in passed_over] == ["gone.wav"]
+
+
+@pytest.mark.parametrize("argument", ["", "  "])
+def test_an_empty_argument_is_wrong_usage_and_not_this_folder(argument: str) -> None:
+    with pytest.raises(typer.BadParameter, match="empty"):
+        sort_sources([argument])
 
 
 def test_lines_say_where_they_stand(tmp_path: Path) -> None:
