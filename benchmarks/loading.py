@@ -1,7 +1,8 @@
 """How fast the loader gives samples: `python -m benchmarks.loading [--shards 8] [--samples 500]`.
 
 Shards of random mels of 3 s lie in the embedded S3 server; the loader reads them cold, from its cache, and with
-two workers, beside a plain sequential read.
+two workers, beside a plain sequential read. Pools (`data=stream`) are joined two shards at a time, each while the one
+before it is used; what they hold on disk at most is printed beside.
 """
 
 import shutil
@@ -17,6 +18,7 @@ from audiofoundation.shards.dataset import ShardDataset
 from audiofoundation.shards.reader import read_dataset
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.training.loading import ShardLoader
+from audiofoundation.training.streaming import PoolSource, plan_pools
 from tests.servers import S3Server
 from tests.unit.shards.stage import MEL, store_shards
 
@@ -43,6 +45,21 @@ def main(shards: int = 8, samples: int = 500) -> None:
         measure("loader, cold cache", lambda: loaded(0))
         measure("loader, warm cache", lambda: loaded(0))
         measure("loader, warm cache, 2 workers", lambda: loaded(2))
+        pools, plan = plan_pools(manifest, pool_shards=2, frames_per_step=_FRAMES, seed=1)
+        source, on_disk = PoolSource(store, manifest, pools, plan, folder / "pools"), list[int]()
+
+        def pooled() -> int:
+            num_frames = 0
+            for pool in range(len(pools)):
+                corpus = source.at(sum(plan.num_steps[:pool]))
+                num_frames += sum(recording.num_frames for recording in corpus.recordings) if corpus else 0
+                on_disk.append(sum(path.stat().st_size for path in (folder / "pools").rglob("*") if path.is_file()))
+            return num_frames // _FRAMES
+
+        measure("pools of two shards, joined", pooled)
+        source.close()
+        whole = sum(shard.size_bytes for shard in manifest.shards)
+        print(f"pools on disk: {max(on_disk) / 1e6:.0f} MB at most, of {whole / 1e6:.0f} MB of shards")
     finally:
         server.stop()
         shutil.rmtree(folder)

@@ -110,6 +110,9 @@ class Corpus:
         """Return what a step trains on: all of this, unless only a part is at hand at a time."""
         return self
 
+    def close(self) -> None:
+        """Stop what goes on behind a corpus that is read while it is trained on; else nothing does."""
+
     def mel_excerpt(self, recording: Recording, start: int, num_frames: int) -> Float32:
         """Return up to `num_frames` log-mel frames [T, F] of a recording from the corpus frame `start` on."""
         stop = min(start + num_frames, recording.start_frame + recording.num_frames)

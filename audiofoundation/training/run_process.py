@@ -120,6 +120,7 @@ class Attempt:
             )
         finally:
             events.close()
+            corpus.close()
         reporter.finish(state)
         if state.step < recipe.trainer.num_steps:
             return ExitCode.PREEMPTED

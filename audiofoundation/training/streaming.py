@@ -6,8 +6,9 @@ where another stopped. An epoch visits every pool once, each for as many steps a
 """
 
 import shutil
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from audiofoundation.errors import InvalidRequest, ShardCorrupt
 from audiofoundation.shards.cache import ShardCache
 from audiofoundation.shards.dataset import ShardDataset
 from audiofoundation.shards.manifest import DatasetManifest, ShardRecord
+from audiofoundation.shards.sample import Sample
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.training.corpus import Corpus
 from audiofoundation.training.shards_corpus import build_corpus
@@ -88,6 +90,7 @@ class PoolSource:
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="next-pool")
         self._number, self._corpus = -1, None  # type: tuple[int, Corpus | None]
         self._ahead: tuple[int, Future[Corpus | None]] | None = None
+        self._is_closed = threading.Event()
 
     def at(self, step: int) -> Corpus | None:
         """Return what the step trains on; None where its pool cannot be used.
@@ -103,6 +106,11 @@ class PoolSource:
                 self._ahead = following, self._threads.submit(self._join, following)
             self._tidy({number, following})
         return self._corpus
+
+    def close(self) -> None:
+        """Leave the pool that is being joined unfinished: a process that is asked to go does not wait for it."""
+        self._is_closed.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def first(self) -> Corpus:
         """Return the first pool in the order of training that can be used.
@@ -134,12 +142,18 @@ class PoolSource:
         try:
             # Each shard is read once: the cache holds one at a time.
             with closing(ShardDataset(ShardCache(self._store, folder / "shards", max_bytes=1), pool)) as dataset:
-                corpus = build_corpus(dataset.scan(), dataset.mel, folder)
+                corpus = build_corpus(self._until_closed(dataset.scan()), dataset.mel, folder)
         except (InvalidRequest, ShardCorrupt) as error:
             _log.warning("pool_left_out", pool=number, error=error.message)
             return None
         shutil.rmtree(folder / "shards")
         return corpus
+
+    def _until_closed(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+        for sample in samples:
+            if self._is_closed.is_set():
+                raise CancelledError
+            yield sample
 
     def _tidy(self, kept: set[int]) -> None:
         """Remove the pools that are over; what of them is still mapped stays until it is let go."""
@@ -174,6 +188,10 @@ class StreamedCorpus(Corpus):
         return type(self)(
             kept.mel, kept.wave, kept.recordings, kept.preset, kept.hop_length, self.source, splits, is_generative
         )
+
+    def close(self) -> None:
+        """As the base."""
+        self.source.close()
 
     def at(self, step: int) -> Corpus:
         """Return what the step trains on; the first pool, where its own holds nothing of use."""

@@ -1,6 +1,8 @@
 """Training on pools of shards: which step sees what, what lies on disk, and going on where another stopped."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import torch
 
 from audiofoundation.errors import InvalidRequest
 from audiofoundation.identifiers import CollectionId, DatasetId, sha256_of
+from audiofoundation.shards.dataset import ShardDataset
 from audiofoundation.shards.manifest import DatasetManifest, ShardRecord
+from audiofoundation.shards.sample import Sample
 from audiofoundation.shards.writer import ShardWriter
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.training.assembly import create_objective, frames_per_step
@@ -171,6 +175,30 @@ def test_a_pool_that_cannot_be_read_is_passed_over(
         store.delete(shard.key)
     with pytest.raises(InvalidRequest, match="no shard of the dataset can be used"):
         streamed(store, manifest, tmp_path / "again")
+
+
+def test_whoever_is_asked_to_go_does_not_wait_for_the_next_pool(
+    store: ObjectStore, manifest: DatasetManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_reading, may_go_on = threading.Event(), threading.Event()
+    scan = ShardDataset.scan
+
+    def slowly(dataset: ShardDataset) -> Iterator[Sample]:
+        for sample in scan(dataset):
+            yield sample
+            if threading.current_thread() is not threading.main_thread():
+                is_reading.set()
+                assert may_go_on.wait(30.0)
+
+    monkeypatch.setattr(ShardDataset, "scan", slowly)
+    corpus = streamed(store, manifest, tmp_path / "pools")
+    assert is_reading.wait(30.0)
+    corpus.close()
+    may_go_on.set()
+    ahead = corpus.source._ahead
+    assert ahead is not None
+    with pytest.raises(CancelledError):
+        ahead[1].result(timeout=30.0)
 
 
 def test_a_pool_of_recordings_too_short_for_a_window_lends_none(
