@@ -28,8 +28,8 @@ section img { display: block; width: 100%; height: auto; }
 table { border-collapse: collapse; font-size: 14px; }
 td, th { text-align: left; padding: 4px 22px 4px 0; border-bottom: 1px solid #e2e8f0; vertical-align: top; }
 th { color: #475569; font-weight: 500; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 24px; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 24px; align-items: start; }
 """
 
 
