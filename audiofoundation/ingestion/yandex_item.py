@@ -8,6 +8,7 @@ from audiofoundation.ingestion.policy import LicensePolicy
 from audiofoundation.ingestion.sources.yandex_music import YandexMusic
 from audiofoundation.ingestion.states import ItemRefused, RefusalClass
 from audiofoundation.settings import FetchSettings
+from audiofoundation.telemetry.tracing import span
 
 _WALL_S = 700.0
 
@@ -27,7 +28,10 @@ def fetch_track(item: ItemToIngest, directory: Path, *, settings: FetchSettings)
             "Yandex Music states no open licence; AF_FETCH__LICENSE_POLICY=all takes what you have a right to use",
         )
     music = YandexMusic(settings)
-    address = music.address_of(item.canonical.partition(":")[2])
+    with span("metadata"):
+        address = music.address_of(item.canonical.partition(":")[2])
     path = directory / "track"
-    result = fetch_to_file(address, path, settings=settings, budget=FetchBudget(wall_s=_WALL_S))
+    with span("fetch") as step:
+        result = fetch_to_file(address, path, settings=settings, budget=FetchBudget(wall_s=_WALL_S))
+        step.set({"num_bytes": result.size_bytes})
     return FetchedBytes(path, result.sha256, Provenance(tool_version=music.tool_version))
