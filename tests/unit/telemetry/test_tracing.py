@@ -157,6 +157,7 @@ def test_an_address_of_a_collector(written: str) -> None:
         ("http://collector?key=1", "http://host:4318"),
         ("http://a b:4318", "http://host:4318"),
         ("http://me:secret@collector:4318", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("http://token@collector:4318", "OTEL_EXPORTER_OTLP_HEADERS"),
         ("http://collector:4318/v1/traces", "leave out /v1/traces"),
     ],
 )
