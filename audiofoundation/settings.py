@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -222,8 +223,27 @@ class ModelSettings(_Block):
 
 
 class TelemetrySettings(_Block):
+    """Logs, and where traces go."""
+
     log_level: str = "INFO"
     is_json: bool = True
+    otlp_endpoint: str = Field(default="", description="of a collector that takes OTLP over HTTP; no traces when empty")
+    trace_ratio: float = Field(default=1.0, ge=0, le=1, description="of the traces that begin here, how many are kept")
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_collector(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(value)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        if not is_address or parts.query or parts.fragment or re.search(r"\s", value):
+            raise ValueError("the collector's address is written as http://host:4318 or https://host/path")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("credentials go into OTEL_EXPORTER_OTLP_HEADERS, not into the collector's address")
+        if parts.path.rstrip("/").endswith("/v1/traces"):
+            raise ValueError("leave out /v1/traces: it is added")
+        return value.rstrip("/")
 
 
 class CollectorSettings(_Block):

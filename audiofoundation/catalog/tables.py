@@ -10,6 +10,7 @@ from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, Stri
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _Id = String(64)
+_TraceParent = String(64)  # 55 characters in version 00 of the W3C's format
 
 
 class Base(DeclarativeBase):
@@ -283,6 +284,8 @@ class Job(Base, Timestamps):
     published_at: Mapped[float] = mapped_column(default=0.0)
     last_error_class: Mapped[str | None] = mapped_column(String(48))
     last_error: Mapped[str | None]
+    traceparent: Mapped[str | None] = mapped_column(_TraceParent)
+    trace_link: Mapped[str | None] = mapped_column(_TraceParent)
     __table_args__ = (
         Index("ix_jobs_state", "state", "kind", "not_before", "id"),
         Index("ix_jobs_lease", "state", "lease_until"),

@@ -36,6 +36,7 @@ from audiofoundation.jobs import lease
 from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import JobQueue, UnitOfWork
 from audiofoundation.settings import EgressIdentity, FetchSettings, JobSettings
+from audiofoundation.telemetry.tracing import span
 
 _WALL_S = 500.0  # then the rest is left to the next run of the job: the broker ends one after 900 s
 _KNOCK_S = 15.0
@@ -83,8 +84,9 @@ class DiscoveryExpand:
             num_seen, validators, is_unchanged = found.reading.start, dict[str, str](), bool(found.reading.validators)
             with self._way_out(found.address.kind, claim) as identity:
                 source = create_source(found.address.kind, self.settings, identity=identity, attempt=claim.attempt)
-                for page in source.pages(found.address.address, found.reading):
-                    self._add(claim, page, num_seen, found.address.kind, source.tool_version)
+                for page in _read(source.pages(found.address.address, found.reading)):
+                    with span("add", {"num_entries": page.num_entries}):
+                        self._add(claim, page, num_seen, found.address.kind, source.tool_version)
                     num_seen += page.num_entries
                     validators, is_unchanged = dict(page.validators), False
                     if page.num_entries and time.monotonic() > deadline:
@@ -147,6 +149,17 @@ class DiscoveryExpand:
             row.tool_version = tool_version
 
         lease.record(self.queue, claim, effect, settings=self.jobs)
+
+
+def _read(pages: Iterator[Page]) -> Iterator[Page]:
+    """Yield the pages; each is read in a span."""
+    while True:
+        with span("read") as step:
+            page = next(pages, None)
+            step.set({"num_entries": page.num_entries if page else 0})
+        if page is None:
+            return
+        yield page
 
 
 def _finished(discovery_id: str, ended: _Ended) -> Effect:

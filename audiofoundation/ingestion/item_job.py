@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
 from audiofoundation.telemetry.metrics import AUDIO_SECONDS, BYTES_FETCHED, count
+from audiofoundation.telemetry.tracing import note, span
 
 if TYPE_CHECKING:
     from audiofoundation.ingestion.youtube import YoutubeSource
@@ -118,18 +120,20 @@ class ItemIngest:
                 count(BYTES_FETCHED, item.kind, amount=fetched.path.stat().st_size)
                 failpoint(Failpoint.INGEST_FETCHED)
                 self._require_welcome(fetched.sha256)
-                audio = self._verify(item, fetched)
-                count(AUDIO_SECONDS, claim.kind, amount=audio.info.duration_s)
-                item.policy.check_duration(audio.info.duration_s)
-                check_complete(audio, advertised_s=fetched.provenance.advertised_s)
-                if item.kind is not SourceKind.FILE:
-                    check_not_cut_short(audio, listed_s=item.listed_s)
+                with span("verify") as step:
+                    audio = self._verify(item, fetched)
+                    step.set({"duration_s": audio.info.duration_s})
+                    count(AUDIO_SECONDS, claim.kind, amount=audio.info.duration_s)
+                    item.policy.check_duration(audio.info.duration_s)
+                    check_complete(audio, advertised_s=fetched.provenance.advertised_s)
+                    if item.kind is not SourceKind.FILE:
+                        check_not_cut_short(audio, listed_s=item.listed_s)
                 failpoint(Failpoint.INGEST_VERIFIED)
-                key = raw_key(fetched.sha256)
-                if item.kind is not SourceKind.FILE:
-                    self.store.put_file(key, fetched.path)
-                failpoint(Failpoint.INGEST_STORED)
                 size_bytes = fetched.path.stat().st_size
+                if item.kind is not SourceKind.FILE:
+                    with span("store", {"num_bytes": size_bytes}):
+                        self.store.put_file(raw_key(fetched.sha256), fetched.path)
+                failpoint(Failpoint.INGEST_STORED)
         except RobotsRefused as error:
             return _refused(item, claim, ItemRefused(RefusalClass.ROBOTS, error.message))
         except ItemRefused as refusal:
@@ -205,9 +209,13 @@ class ItemIngest:
 
     def _probe_ranges(self, item: ItemToIngest, read: RangeReader) -> bool:
         """Judge ranges of what is to be fetched; return whether they told. Raises ItemRefused."""
-        verdict = probe_ranges(read, self.probe, self.labeller) if self._is_probed(item) else None
-        if verdict is not None:
-            self._check(item, verdict)
+        if not self._is_probed(item):
+            return False
+        with span("probe") as step:
+            verdict = probe_ranges(read, self.probe, self.labeller)
+            if verdict is not None:
+                step.set({"num_bytes": verdict.num_bytes})
+                self._check(item, verdict)
         return verdict is not None
 
     def _check(self, item: ItemToIngest, verdict: Verdict) -> None:
@@ -230,13 +238,17 @@ class ItemIngest:
         is_probed = self._probe_ranges(item, read)
         path = directory / "body"
         budget = FetchBudget(wall_s=_FETCH_WALL_S, is_crawl=True)
-        result = fetch_to_file(item.source, path, settings=self.settings, budget=budget)
+        with span("fetch") as step:
+            result = fetch_to_file(item.source, path, settings=self.settings, budget=budget)
+            step.set({"num_bytes": result.size_bytes})
         return FetchedBytes(path, result.sha256, Provenance(tool_version="audiofoundation"), is_probed)
 
     def _uploaded(self, sha256: Sha256, directory: Path) -> FetchedBytes:
         path = directory / "body"
         try:
-            self.store.get_to_file(raw_key(sha256), path, sha256=sha256)
+            with span("fetch") as step:
+                self.store.get_to_file(raw_key(sha256), path, sha256=sha256)
+                step.set({"num_bytes": path.stat().st_size})
         except ObjectNotFound as error:
             raise NotFound("the uploaded bytes are gone from the object store; upload the file again") from error
         return FetchedBytes(path, sha256, Provenance(tool_version="upload"))
@@ -250,10 +262,16 @@ class ItemIngest:
 
         heartbeat = LeaseHeartbeat(self.engine, claim, self.jobs)
         source = self.open_youtube(identity) if self.open_youtube else YoutubeSource(self.settings, identity=identity)
-        with source.open(item.source, directory / "video", attempt=claim.attempt) as video:
-            check_video(video.info, item.policy)
+        with ExitStack() as stack:
+            with span("metadata"):
+                opening = source.open(item.source, directory / "video", attempt=claim.attempt)
+                video = stack.enter_context(opening)
+                check_video(video.info, item.policy)
             is_probed = self._probe_ranges(item, video.read_range)
-            return to_fetched(video, video.download(heartbeat), is_probed=is_probed)
+            with span("fetch") as step:
+                path = video.download(heartbeat)
+                step.set({"num_bytes": path.stat().st_size})
+            return to_fetched(video, path, is_probed=is_probed)
 
     def _stored(
         self, item: ItemToIngest, claim: Claim, fetched: FetchedBytes, audio: VerifiedAudio, size_bytes: int
@@ -309,6 +327,8 @@ def _is_recheck(item: Item) -> bool:
 
 
 def _refused(item: ItemToIngest, claim: Claim, refusal: ItemRefused) -> Effect:
+    note({"refusal": refusal.refusal.value})
+
     def effect(unit: UnitOfWork) -> None:
         if refusal.refusal is RefusalClass.LICENSE and _is_judged_anew(unit, item, claim, is_taken=False):
             return

@@ -19,6 +19,7 @@ from audiofoundation.shards.retired import drop_retired
 from audiofoundation.storage.keys import shard_of_key
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
+from audiofoundation.telemetry.tracing import span
 
 _RETRY_S = 5.0
 _MAKING = (JobKind.PREPROCESS_SHARD, JobKind.PREPROCESS_REWRITE)
@@ -45,8 +46,9 @@ class Purge:
         with read_session(self.engine) as session:
             due = (DoomedObject.owner_id == claim.subject_id) & DoomedObject.is_due
             keys = sorted(session.scalars(select(DoomedObject.key).where(due)))
-        for key in keys:
-            self._delete(key)
+        with span("delete", {"num_objects": len(keys)}):
+            for key in keys:
+                self._delete(key)
         failpoint(Failpoint.PURGE_DELETED)
         drop_retired(self.engine, self.data_dir)
 

@@ -6,6 +6,7 @@ from audiofoundation.ingestion.fetch import FetchBudget, fetch_to_file
 from audiofoundation.ingestion.item_job import FetchedBytes, ItemToIngest, Provenance
 from audiofoundation.ingestion.sources.yandex_music import YandexMusic
 from audiofoundation.settings import FetchSettings
+from audiofoundation.telemetry.tracing import span
 
 _WALL_S = 700.0
 
@@ -21,7 +22,10 @@ def fetch_track(item: ItemToIngest, directory: Path, *, settings: FetchSettings)
     """
     item.policy.check_license(item.license)
     music = YandexMusic(settings)
-    address = music.address_of(item.canonical.partition(":")[2])
+    with span("metadata"):
+        address = music.address_of(item.canonical.partition(":")[2])
     path = directory / "track"
-    result = fetch_to_file(address, path, settings=settings, budget=FetchBudget(wall_s=_WALL_S))
+    with span("fetch") as step:
+        result = fetch_to_file(address, path, settings=settings, budget=FetchBudget(wall_s=_WALL_S))
+        step.set({"num_bytes": result.size_bytes})
     return FetchedBytes(path, result.sha256, Provenance(tool_version=music.tool_version))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, Engine, and_, or_, select, update
+from sqlalchemy import ColumnElement, Engine, Row, and_, or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate, Update
 
@@ -22,6 +22,7 @@ from audiofoundation.jobs.owner import create_lease_owner
 from audiofoundation.jobs.queue import JobQueue, UnitOfWork
 from audiofoundation.settings import JobSettings
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
+from audiofoundation.telemetry.tracing import NOWHERE, Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,10 @@ class Claim:
     subject_id: str
     attempt: int
     owner: str
+    origin: Origin = NOWHERE
 
 
+_Columns = tuple[str, str, str, int, str | None, str | None]  # of a row, for a claim
 Effect = Callable[[UnitOfWork], None]
 OnFailure = Callable[[UnitOfWork, Claim, AudioFoundationError], None]
 
@@ -148,7 +151,7 @@ def bury(queue: JobQueue, job_id: JobId, *, settings: JobSettings, on_failure: O
         row = unit.session.execute(_returning(burying)).one_or_none()
         if row is None:
             return False
-        on_failure(unit, _to_claim(job_id, row.kind, row.subject_id, row.attempt, ""), error)
+        on_failure(unit, _to_claim(row, owner=""), error)
     return True
 
 
@@ -193,16 +196,18 @@ def _claim_where(
     )
     with write_session(engine) as session:
         row = session.execute(_returning(taking)).one_or_none()
-        return None if row is None else _to_claim(row.id, row.kind, row.subject_id, row.attempt, lease_owner)
+        return None if row is None else _to_claim(row, owner=lease_owner)
 
 
-def _returning(statement: Update) -> ReturningUpdate[str, str, str, int]:
-    returning = statement.returning(Job.id, Job.kind, Job.subject_id, Job.attempt)
+def _returning(statement: Update) -> ReturningUpdate[*_Columns]:
+    returning = statement.returning(Job.id, Job.kind, Job.subject_id, Job.attempt, Job.traceparent, Job.trace_link)
     return returning.execution_options(synchronize_session=False)
 
 
-def _to_claim(job_id: str, kind: str, subject_id: str, attempt: int, owner: str) -> Claim:
-    return Claim(job_id=JobId(job_id), kind=JobKind(kind), subject_id=subject_id, attempt=attempt, owner=owner)
+def _to_claim(row: Row[*_Columns], *, owner: str) -> Claim:
+    job_id, kind, subject_id, attempt, traceparent, trace_link = row
+    origin = Origin(traceparent, trace_link)
+    return Claim(JobId(job_id), JobKind(kind), subject_id, attempt, owner, origin)
 
 
 def _write_held(session: Session, claim: Claim, statement: Update) -> None:

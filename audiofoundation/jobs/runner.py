@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from audiofoundation.jobs.queue import JobQueue, UnitOfWork
 from audiofoundation.settings import JobSettings
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
 from audiofoundation.telemetry.metrics import JOB_SECONDS, JOBS_ATTEMPTED, count, observe
+from audiofoundation.telemetry.tracing import Attributes, Span, SpanKind, span
 
 _RATE_LIMIT_DELAY_S = 60.0
 _MISROUTED_DELAY_S = 30.0
@@ -80,15 +81,39 @@ def run_claim(queue: JobQueue, claim: Claim, handlers: Mapping[JobKind, HandlerS
         return
     ids = structlog.contextvars.bound_contextvars(job_id=claim.job_id, job_kind=claim.kind.value, attempt=claim.attempt)
     started = time.monotonic()
-    with ids, heartbeat(queue.engine, claim, settings):
+    with _attempt_span(claim) as attempt, ids, heartbeat(queue.engine, claim, settings):
         try:
             outcome = _run_held(queue, claim, spec, settings)
         except (LeaseLost, StorageUnavailable) as refusal:
             # Nothing was written: the sweeper returns the job once its lease has run out.
             _log.warning("job_outcome_not_recorded", error=refusal.message)
-            outcome = "lost"
+            outcome = _Outcome("lost", refusal)
+        _describe(attempt, outcome)
     observe(JOB_SECONDS, claim.kind, value=time.monotonic() - started)
-    count(JOBS_ATTEMPTED, claim.kind, outcome)
+    count(JOBS_ATTEMPTED, claim.kind, outcome.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """How an attempt ended: done, released, lost, or the state that its job is in after a failure."""
+
+    name: str
+    error: AudioFoundationError | None = None
+
+
+def _attempt_span(claim: Claim) -> AbstractContextManager[Span]:
+    facts: Attributes = {"job_id": claim.job_id, "subject_id": claim.subject_id, "attempt": claim.attempt}
+    return span(f"job {claim.kind.value}", facts, kind=SpanKind.JOB, origin=claim.origin)
+
+
+def _describe(attempt: Span, outcome: _Outcome) -> None:
+    attempt.set({"outcome": outcome.name})
+    if outcome.error is None:
+        return
+    if isinstance(outcome.error, RateLimited):  # waiting is no failure
+        attempt.set({"error_class": outcome.error.code.value})
+    else:
+        attempt.fail(outcome.error.code.value)
 
 
 def _claim_any(engine: Engine, kinds: Iterable[JobKind], settings: JobSettings) -> Claim | None:
@@ -98,17 +123,18 @@ def _claim_any(engine: Engine, kinds: Iterable[JobKind], settings: JobSettings) 
     return None
 
 
-def _run_held(queue: JobQueue, claim: Claim, spec: HandlerSpec, settings: JobSettings) -> str:
+def _run_held(queue: JobQueue, claim: Claim, spec: HandlerSpec, settings: JobSettings) -> _Outcome:
     try:
         failpoint(Failpoint.JOB_CLAIMED)
         effect = spec.handle(claim)
-        lease.commit(queue, claim, effect)
+        with span("commit"):
+            lease.commit(queue, claim, effect)
     except LeaseLost:
         raise
     except RateLimited as error:
         # The other side asks us to wait: that is no fault of this job and uses up no attempt.
         lease.release(queue.engine, claim, delay_s=error.retry_after_s or _RATE_LIMIT_DELAY_S, error=error)
-        return "released"
+        return _Outcome("released", error)
     except AudioFoundationError as error:
         return _fail(queue, claim, error, spec, settings)
     except Exception as error:
@@ -119,13 +145,15 @@ def _run_held(queue: JobQueue, claim: Claim, spec: HandlerSpec, settings: JobSet
             lease.release(queue.engine, claim)
         raise
     failpoint(Failpoint.JOB_COMMITTED)
-    return "done"
+    return _Outcome("done")
 
 
-def _fail(queue: JobQueue, claim: Claim, error: AudioFoundationError, spec: HandlerSpec, settings: JobSettings) -> str:
+def _fail(
+    queue: JobQueue, claim: Claim, error: AudioFoundationError, spec: HandlerSpec, settings: JobSettings
+) -> _Outcome:
     state = lease.fail(queue, claim, error, settings=settings, on_failure=spec.on_failure)
     _log.warning("job_attempt_failed", error_class=error.code, error=error.message, state=state)
-    return state.value
+    return _Outcome(state.value, error)
 
 
 class _UnexpectedError(InternalError):

@@ -17,9 +17,10 @@ from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.queue import JobQueue
 from audiofoundation.jobs.runner import HandlerSpec
 from audiofoundation.jobs.sweeper import SweeperThread
-from audiofoundation.settings import Settings
+from audiofoundation.settings import Settings, TelemetrySettings
 from audiofoundation.telemetry import configure_logging
 from audiofoundation.telemetry.notify import notify_ready
+from audiofoundation.telemetry.tracing import prepare_tracing, start_tracing, stop_tracing
 from audiofoundation.telemetry.worker_metrics import serve_worker_metrics
 
 _PARENT_CHECK_S = 1.0
@@ -31,12 +32,14 @@ def run_worker(
     queues: Sequence[str],
     handlers: Mapping[JobKind, HandlerSpec],
     concurrency: int,
+    service: str,
     metrics_port: int = 0,
 ) -> None:
     """Work on the queues until SIGTERM, or until the process that started this one is gone.
 
     Handlers run in forked children; what they hold must bear a fork (`ObjectStore` and the catalog's
-    engine do). The sweeper runs in this process, and so do metrics where a port is given.
+    engine do). The sweeper runs in this process, and so do metrics where a port is given. Each child sends its own
+    traces, in which it is called after the service.
 
     Raises:
         Conflict: the port of the metrics is taken.
@@ -47,7 +50,9 @@ def run_worker(
         folder = settings.data_dir / "work" / "metrics" / f"{queues[0]}-{metrics_port}"
         serve_worker_metrics(folder, host=settings.metrics.host, port=metrics_port, place=_place_in_pool)
     app = create_celery_app(settings, queues=queues, handlers=handlers)
-    signals.worker_process_init.connect(_child_of(os.getpid()), weak=False)
+    prepare_tracing(settings.telemetry)
+    signals.worker_process_init.connect(_child_of(os.getpid(), settings.telemetry, service), weak=False)
+    signals.worker_process_shutdown.connect(lambda **_: stop_tracing(), weak=False)  # a child's usual end
     signals.worker_ready.connect(lambda **_: notify_ready(), weak=False)
     queue = JobQueue(create_catalog_engine(settings.catalog), CeleryPublisher(settings.queue))
     sweeper = SweeperThread(queue, settings.jobs)
@@ -91,7 +96,7 @@ def _exit_with_parent() -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-def _child_of(worker_pid: int) -> Callable[..., None]:
+def _child_of(worker_pid: int, telemetry: TelemetrySettings, service: str) -> Callable[..., None]:
     """Return what a forked child does first. Celery 5.7 has then told the kernel to kill it with the worker.
 
     When Celery ends a child (SIGQUIT), it raises SystemExit there, and `run_job` gives the job back.
@@ -100,5 +105,6 @@ def _child_of(worker_pid: int) -> Callable[..., None]:
     def prepare(**_: object) -> None:
         if os.getppid() != worker_pid:
             os._exit(1)  # the worker died before the kernel was told
+        start_tracing(telemetry, service=service)
 
     return prepare

@@ -18,6 +18,7 @@ from audiofoundation.shards.manifest import DatasetManifest, ShardRecord
 from audiofoundation.storage.keys import manifest_key
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
+from audiofoundation.telemetry.tracing import span
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class DatasetCommit:
         data = manifest.to_bytes()
         digest = sha256_of(data)
         key = manifest_key(manifest.dataset_id, digest)
-        self.store.put_bytes(key, data, content_type="application/json")
+        with span("store", {"num_bytes": len(data), "num_shards": len(manifest.shards)}):
+            self.store.put_bytes(key, data, content_type="application/json")
         failpoint(Failpoint.MANIFEST_STORED)
 
         def effect(unit: UnitOfWork) -> None:

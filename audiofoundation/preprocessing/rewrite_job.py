@@ -27,6 +27,7 @@ from audiofoundation.shards.writer import ShardSummary, ShardWriter
 from audiofoundation.storage.keys import shard_key
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
+from audiofoundation.telemetry.tracing import span
 
 _log = structlog.get_logger(__name__)
 
@@ -77,8 +78,9 @@ class ShardRewrite:
         """Store the shard without the samples. Raises ObjectNotFound and ObjectCorrupt when it cannot be read."""
         with job_directory(self.work_dir, claim) as directory:
             old, new = directory / "old.tar", directory / "new.tar"
-            self.store.get_to_file(shard.key, old, sha256=shard.sha256)
-            with ShardWriter(new) as writer:
+            with span("fetch", {"num_removed": len(shard.removed)}):
+                self.store.get_to_file(shard.key, old, sha256=shard.sha256)
+            with span("copy"), ShardWriter(new) as writer:
                 for sample in read_shard(old):
                     if sample.meta.item_id not in shard.removed:
                         writer.write(sample)
@@ -87,9 +89,10 @@ class ShardRewrite:
             key, index_sha256 = None, None
             if summary.num_samples:
                 key = shard_key(shard.dataset_id, shard.shard_index, claim.attempt, summary.sha256)
-                self.store.put_file(key, new)
                 index = writer.index().to_bytes()
-                self.store.put_bytes(index_key(key), index, content_type="application/json")
+                with span("store", {"num_bytes": summary.size_bytes}):
+                    self.store.put_file(key, new)
+                    self.store.put_bytes(index_key(key), index, content_type="application/json")
                 index_sha256 = sha256_of(index)
             failpoint(Failpoint.REWRITE_STORED)
         return Rewritten(key, index_sha256, summary, claim.attempt)

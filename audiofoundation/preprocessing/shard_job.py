@@ -42,6 +42,7 @@ from audiofoundation.storage.keys import shard_key
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.telemetry.failpoints import Failpoint, failpoint
 from audiofoundation.telemetry.metrics import AUDIO_SECONDS, count
+from audiofoundation.telemetry.tracing import span
 
 # What is wrong with one recording and not with the platform; the shard goes on without it.
 _ITEM_ERRORS = (DecodeFailed, AudioTooLong, PayloadTooLarge, ObjectCorrupt, ObjectNotFound)
@@ -100,7 +101,7 @@ class ShardPreprocess:
         with job_directory(self.work_dir, claim) as directory:
             path = directory / "shard.tar"
             with ShardWriter(path) as writer:
-                outcomes = [self._add(writer, recording, shard, directory) for recording in shard.recordings]
+                outcomes = [self._add_traced(writer, recording, shard, directory) for recording in shard.recordings]
                 summary = writer.finish()
             seconds = summary.num_audio_samples / shard.options.mel.sample_rate_hz
             count(AUDIO_SECONDS, claim.kind, amount=seconds)
@@ -108,9 +109,10 @@ class ShardPreprocess:
             stored = _Stored()
             if summary.num_samples:
                 key = shard_key(shard.dataset_id, shard.shard_index, claim.attempt, summary.sha256)
-                self.store.put_file(key, path)
                 index = writer.index().to_bytes()
-                self.store.put_bytes(index_key(key), index, content_type="application/json")
+                with span("store", {"num_bytes": summary.size_bytes}):
+                    self.store.put_file(key, path)
+                    self.store.put_bytes(index_key(key), index, content_type="application/json")
                 failpoint(Failpoint.SHARD_STORED)
                 stored = _Stored(key, sha256_of(index))
         cost = _Cost(claim.attempt, time.monotonic() - started, clock.elapsed_s())
@@ -151,6 +153,17 @@ class ShardPreprocess:
             )
             options = DatasetOptions.from_config(dataset.config)
             return ShardToMake(shard.id, DatasetId(dataset.id), shard.shard_index, options, recordings)
+
+    def _add_traced(
+        self, writer: ShardWriter, recording: RecordingToCut, shard: ShardToMake, directory: Path
+    ) -> ItemOutcome:
+        with span("recording", {"item_id": recording.item_id}) as step:
+            outcome = self._add(writer, recording, shard, directory)
+            duration_s = outcome.num_audio_samples / shard.options.mel.sample_rate_hz
+            step.set({"num_segments": outcome.num_segments, "duration_s": duration_s, "outcome": outcome.state.value})
+            if outcome.state is DatasetItemState.FAILED:
+                step.fail(outcome.error_class or "")
+            return outcome
 
     def _add(self, writer: ShardWriter, recording: RecordingToCut, shard: ShardToMake, directory: Path) -> ItemOutcome:
         """Write the segments of one recording; one that cannot be read is reported and left out."""

@@ -1,4 +1,4 @@
-"""Logs and metrics."""
+"""Logs, metrics and traces."""
 
 from audiofoundation.telemetry.logging import configure_logging
 

@@ -4,9 +4,10 @@ import logging
 import sys
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from audiofoundation.settings import TelemetrySettings
+from audiofoundation.telemetry.tracing import current_traceparent
 
 _NOISY = ("urllib3", "httpx", "httpcore", "minio", "alembic.runtime", "uvicorn.access")
 
@@ -16,6 +17,7 @@ def configure_logging(settings: TelemetrySettings) -> None:
     level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -33,6 +35,14 @@ def configure_logging(settings: TelemetrySettings) -> None:
     root.setLevel(level)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Name the current span, if there is one: a line of the log then leads to its trace."""
+    traceparent = current_traceparent()
+    if traceparent is not None:
+        _, event["trace_id"], event["span_id"], _ = traceparent.split("-")
+    return event
 
 
 def _formatter(shared: list[Processor], *, is_json: bool) -> logging.Formatter:

@@ -21,6 +21,7 @@ from audiofoundation.transport.health import Health, create_health_router
 from audiofoundation.transport.metrics import MetricsMiddleware, create_metrics_router
 from audiofoundation.transport.openapi import ERROR_RESPONSES, describe_security
 from audiofoundation.transport.request_id import HEADER, RequestIdMiddleware
+from audiofoundation.transport.tracing import TracingMiddleware
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 _bearer = HTTPBearer(auto_error=False)
@@ -83,6 +84,8 @@ def _middleware(settings: Settings, authenticator: Authenticator) -> list[Middle
     """Outermost first."""
     serving = settings.serving
     found = [Middleware(RequestIdMiddleware), Middleware(MetricsMiddleware)]
+    if settings.telemetry.otlp_endpoint:
+        found.insert(0, Middleware(TracingMiddleware))
     if serving.allowed_origins:
         cors = Middleware(
             CORSMiddleware,

@@ -36,8 +36,7 @@ class MetricsMiddleware:
             try:
                 await self._app(scope, receive, send_noted)
             finally:
-                method = scope["method"] if scope["method"] in _METHODS else "other"
-                route = _route_of(scope)
+                method, route = method_of(scope), route_of(scope) or "unmatched"
                 _REQUESTS.labels(method, route, str(status)).inc()
                 _SECONDS.labels(method, route).observe(time.perf_counter() - started)
 
@@ -55,6 +54,12 @@ def create_metrics_router() -> APIRouter:
     return router
 
 
-def _route_of(scope: Scope) -> str:
-    route = scope.get("route")
-    return str(getattr(route, "path", "unmatched"))
+def method_of(scope: Scope) -> str:
+    """Return the request's method; `other` for what a client invented."""
+    return scope["method"] if scope["method"] in _METHODS else "other"
+
+
+def route_of(scope: Scope) -> str | None:
+    """Return the template of the route that was found for the request; None when there was none."""
+    path = getattr(scope.get("route"), "path", None)
+    return None if path is None else str(path)

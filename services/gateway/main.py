@@ -11,6 +11,7 @@ from audiofoundation.jobs.queue import JobQueue
 from audiofoundation.jobs.sweeper import SweeperThread
 from audiofoundation.settings import Settings
 from audiofoundation.telemetry import configure_logging
+from audiofoundation.telemetry.tracing import tracing
 from audiofoundation.transport.catalog_metrics import CatalogMetrics
 from audiofoundation.transport.dependencies import check_catalog, check_queue, check_storage
 from audiofoundation.transport.health import Check, Health
@@ -72,7 +73,8 @@ def main() -> None:
     """Serve until SIGTERM, then drain."""
     settings = Settings()
     configure_logging(settings.telemetry)
-    serve(create_app(settings), settings.serving)
+    with tracing(settings.telemetry, service="gateway"):
+        serve(create_app(settings), settings.serving)
 
 
 if __name__ == "__main__":

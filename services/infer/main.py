@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from audiofoundation.settings import Settings
 from audiofoundation.telemetry import configure_logging
+from audiofoundation.telemetry.tracing import tracing
 from audiofoundation.transport.health import Health
 from audiofoundation.transport.http import create_app as create_base_app
 from audiofoundation.transport.server import serve
@@ -49,7 +50,8 @@ def main() -> None:
     """Serve until SIGTERM, then drain."""
     settings = Settings()
     configure_logging(settings.telemetry)
-    serve(create_app(settings), settings.serving)
+    with tracing(settings.telemetry, service="infer"):
+        serve(create_app(settings), settings.serving)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def work(settings: Settings) -> None:
             queues=[QUEUE_OF[JobKind.INGEST_ITEM]],
             handlers=handlers,
             concurrency=_CONCURRENCY,
+            service="ingest-worker",
             metrics_port=settings.metrics.ingest_worker_port,
         )
 

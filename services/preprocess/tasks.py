@@ -26,6 +26,7 @@ def work(settings: Settings) -> None:
         queues=[QUEUE_OF[JobKind.PREPROCESS_SHARD]],
         handlers=create_handlers(settings),
         concurrency=settings.jobs.preprocess_concurrency,
+        service="preprocess-worker",
         metrics_port=settings.metrics.preprocess_worker_port,
     )
 

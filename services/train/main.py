@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from audiofoundation.settings import Settings
 from audiofoundation.telemetry import configure_logging
+from audiofoundation.telemetry.tracing import tracing
 from audiofoundation.transport.http import create_app as create_base_app
 from audiofoundation.transport.server import serve
 from services.train.routes import create_router
@@ -21,7 +22,8 @@ def main() -> None:
     """Serve until SIGTERM, then drain."""
     settings = Settings()
     configure_logging(settings.telemetry)
-    serve(create_app(settings), settings.serving)
+    with tracing(settings.telemetry, service="train"):
+        serve(create_app(settings), settings.serving)
 
 
 if __name__ == "__main__":

@@ -58,4 +58,5 @@ def is_running(pid: int) -> bool:
 def _work(settings: Settings, create_handlers: CreateHandlers, concurrency: int) -> None:
     from audiofoundation.jobs.worker import run_worker
 
-    run_worker(settings, queues=["maintenance"], handlers=create_handlers(), concurrency=concurrency)
+    handlers = create_handlers()
+    run_worker(settings, queues=["maintenance"], handlers=handlers, concurrency=concurrency, service="test-worker")

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from audiofoundation.settings import MetricsSettings
+from audiofoundation.settings import MetricsSettings, TelemetrySettings
 
 from .paths import ROOT, SERVICES
 
@@ -196,6 +196,22 @@ def test_prometheus_scrapes_every_service_and_every_port_of_metrics_that_is_set(
     assert len(workers) == sum(name.endswith("_port") for name in MetricsSettings.model_fields)
     assert scraped == workers | {(name, 8000) for name in SERVICES}
     assert all("back" in compose["services"][name]["networks"] for name, _ in scraped)
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://collector:4318"])
+def test_every_service_and_worker_traces_where_env_names_a_collector_and_only_then(
+    environment: dict[str, str], endpoint: str
+) -> None:
+    done = resolve(environment | ({"AF_TELEMETRY__OTLP_ENDPOINT": endpoint} if endpoint else {}))
+
+    for name, service in yaml.safe_load(done.stdout)["services"].items():
+        if service["image"].startswith("audiofoundation/"):
+            given = service["environment"]
+            settings = TelemetrySettings(
+                otlp_endpoint=given["AF_TELEMETRY__OTLP_ENDPOINT"] or "",
+                trace_ratio=given["AF_TELEMETRY__TRACE_RATIO"],
+            )
+            assert (settings.otlp_endpoint, settings.trace_ratio) == (endpoint, 1.0), name
 
 
 def test_secrets_file_is_private_fresh_and_never_overwritten(tmp_path: Path) -> None:

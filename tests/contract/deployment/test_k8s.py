@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from audiofoundation.settings import MetricsSettings
+from audiofoundation.settings import MetricsSettings, TelemetrySettings
 
 from .kustomize import MERGE_KEYS, Object, build, pod_containers, pod_template
 from .paths import ROOT, SERVICES
@@ -218,6 +218,26 @@ def test_whatever_says_that_it_is_scraped_answers_and_may_be_reached(overlay: st
         if overlay == "production":
             (door,) = [door for door in doors if is_selected(door["podSelector"], it)]
             assert door["ingress"][0]["ports"] == [{"port": port, "protocol": "TCP"}], name
+
+
+def test_the_component_traces_names_a_collector_and_opens_the_way_to_it(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    file = tmp_path / "k8s" / "overlays" / "production" / "kustomization.yaml"
+    file.write_text(file.read_text().replace("components:\n", "components:\n  - ../../components/traces\n"))
+    objects = build(file.parent)
+
+    data = of_kind(objects, "ConfigMap")["platform"]["data"]
+    settings = TelemetrySettings(otlp_endpoint=data["AF_TELEMETRY__OTLP_ENDPOINT"])
+    host, port = settings.otlp_endpoint.removeprefix("http://").split(":")
+    policy = of_kind(objects, "NetworkPolicy")["to-collector"]
+    kubernetes_validate.validate(copy.deepcopy(policy), KUBERNETES[-1], strict=True)
+    (rule,) = policy["spec"]["egress"]
+    assert rule["ports"] == [{"port": int(port), "protocol": "TCP"}]
+    assert host.endswith("." + rule["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"])
+    for name in (*SERVICES, *WORKERS):
+        assert is_selected(policy["spec"]["podSelector"], workloads(objects)[name]), name
+    without = of_kind(build(OVERLAYS / "production"), "ConfigMap")["platform"]["data"]
+    assert "AF_TELEMETRY__OTLP_ENDPOINT" not in without
 
 
 def test_a_disruption_budget_stands_only_where_there_are_replicas(objects: list[Object]) -> None:

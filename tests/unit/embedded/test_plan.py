@@ -72,6 +72,15 @@ def test_the_gateway_may_drain_before_it_is_killed(tmp_path: Path, monkeypatch: 
     assert gateway.stop_grace_s > 60
 
 
+def test_where_traces_go_reaches_every_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AF_TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:4318")
+
+    created = plan(tmp_path)
+
+    told = {spec.env.get("AF_TELEMETRY__OTLP_ENDPOINT") for spec in created.services}
+    assert told == {"http://127.0.0.1:4318"}
+
+
 def test_no_secret_stands_on_a_command_line(tmp_path: Path) -> None:
     created = plan(tmp_path)
     secrets = load_credentials(tmp_path / "secrets.json")

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -10,16 +9,7 @@ import structlog
 from audiofoundation.settings import TelemetrySettings
 from audiofoundation.telemetry import configure_logging
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    configured = structlog.get_config()
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.configure(**configured)
+pytestmark = pytest.mark.usefixtures("_restored")
 
 
 def test_event_fields_and_bound_ids_are_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

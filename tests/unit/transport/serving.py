@@ -10,7 +10,7 @@ from fastapi import FastAPI, UploadFile, WebSocket
 from pydantic import BaseModel, Field, SecretStr
 
 from audiofoundation.errors import DecodeFailed
-from audiofoundation.settings import ServingSettings, Settings
+from audiofoundation.settings import ServingSettings, Settings, TelemetrySettings
 from audiofoundation.transport.health import Health
 from audiofoundation.transport.http import create_app
 from audiofoundation.transport.websocket import authenticate
@@ -25,12 +25,13 @@ class Order(BaseModel):
     amount: int = Field(ge=1)
 
 
-def create_sample_app(health: Health | None = None) -> FastAPI:
+def create_sample_app(health: Health | None = None, telemetry: TelemetrySettings | None = None) -> FastAPI:
     """An application with one route of each kind that matters here."""
     serving = ServingSettings(
         api_keys=(SecretStr(KEY),), max_body_bytes=LIMIT_BYTES, allowed_origins=("https://page.example",)
     )
-    app = create_app("sample", settings=Settings(serving=serving), health=health)
+    settings = Settings(serving=serving, telemetry=telemetry or TelemetrySettings())
+    app = create_app("sample", settings=settings, health=health)
 
     @app.post("/v1/upload")
     async def upload(file: UploadFile) -> dict[str, int]:
