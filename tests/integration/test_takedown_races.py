@@ -7,13 +7,17 @@ import pytest
 import soundfile
 from sqlalchemy import Engine, select
 
+from audiofoundation.audio.decode import DecodeLimits, decode_file
 from audiofoundation.catalog.engine import read_session
-from audiofoundation.catalog.tables import Asset, Item
+from audiofoundation.catalog.tables import Asset, Item, Probe
 from audiofoundation.errors import DecodeFailed
+from audiofoundation.ingestion.probe import Stage, judge, write_verdict
+from audiofoundation.ingestion.takedown import take_down
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.lease import Claim, claim_next, commit, fail
+from audiofoundation.settings import ProbeSettings
 from audiofoundation.storage.object_store import ObjectStore
-from tests.data_plane import DataPlane, create_data_plane, data_plane_settings, tone
+from tests.data_plane import DataPlane, create_data_plane, data_plane_settings, meet, tone
 
 
 @pytest.fixture
@@ -87,3 +91,28 @@ def test_a_recording_taken_down_while_its_shard_is_made_again_in_vain_is_tombsto
     assert plane.get(f"/v1/datasets/{dataset}")["states"] == {"failed": 1, "tombstoned": 2}
     plane.run_jobs()
     assert plane.post("/v1/takedowns", {"target": item})["pending"] == 0
+
+
+def test_a_probe_that_ends_in_the_same_instant_leaves_nothing(plane: DataPlane, tmp_path: Path) -> None:
+    item, settings = item_named(plane, "tone"), ProbeSettings()
+    sound = decode_file(tmp_path / "tone.wav", limits=DecodeLimits(max_duration_s=10, max_bytes=1 << 20)).waveform
+    verdict = judge([sound], settings, stage=Stage.WHOLE, num_bytes=1)
+
+    meet(
+        plane,
+        lambda unit: take_down(unit, item, reason="theirs"),
+        lambda unit: write_verdict(unit.session, item, verdict, settings),
+    )
+
+    with read_session(plane.queue.engine) as session:
+        assert session.scalars(select(Probe).where(Probe.item_id == item)).all() == []
+
+
+def test_a_shard_committed_in_the_same_instant_is_written_again(plane: DataPlane) -> None:
+    item, dataset = item_named(plane, "tone"), ask(plane)
+    effect = plane.shards(claimed(plane, JobKind.PREPROCESS_SHARD))
+
+    meet(plane, effect, lambda unit: take_down(unit, item, reason="theirs"))
+    plane.run_jobs()
+
+    assert plane.get(f"/v1/datasets/{dataset}")["states"] == {"skipped": 1, "tombstoned": 1}
