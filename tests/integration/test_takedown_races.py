@@ -116,3 +116,23 @@ def test_a_shard_committed_in_the_same_instant_is_written_again(plane: DataPlane
     plane.run_jobs()
 
     assert plane.get(f"/v1/datasets/{dataset}")["states"] == {"skipped": 1, "tombstoned": 1}
+
+
+def test_a_manifest_under_way_while_its_shard_is_lost_and_made_again_leaves_no_dataset_unfinished(
+    plane: DataPlane,
+) -> None:
+    dataset = ask(plane)
+    shard = claimed(plane, JobKind.PREPROCESS_SHARD)
+    commit(plane.queue, shard, plane.shards(shard))
+    manifest = claimed(plane, JobKind.PREPROCESS_COMMIT)
+    effect = plane.commit(manifest)
+    for key in plane.store.list(f"datasets/{dataset}/shards/"):
+        plane.store.delete(key)
+    plane.post("/v1/takedowns", {"target": item_named(plane, "tone")})
+    plane.run_jobs()
+
+    commit(plane.queue, manifest, effect)
+    plane.run_jobs()
+
+    found = plane.get(f"/v1/datasets/{dataset}")
+    assert (found["state"], found["segments"]) == ("ready", 0)
