@@ -173,7 +173,7 @@ class ProbeSettings(_Block):
     min_centroid_hz: float = Field(default=50.0, description="average frequency: the spectrum's centre of gravity")
     min_cutoff_hz: float = Field(default=3000.0, description="where the spectrum ends in a cliff")
     max_hum_to_signal_db: float = Field(default=-6.0, description="level of mains hum over the whole signal's")
-    max_clipped_ratio: float = 0.05
+    max_clipped_ratio: float = Field(default=0.05, description="share of samples cut off at a ceiling, at any level")
     max_silence_ratio: float = 0.9
     max_noise_floor_dbfs: float = -20.0
     allowed_labels: Annotated[tuple[Literal["speech", "music", "other"], ...], NoDecode] = Field(

@@ -15,6 +15,7 @@ from typing import Self
 
 import numpy as np
 
+from audiofoundation.audio.clipping import STEP_SAMPLES, UNCLIPPED, Clipping
 from audiofoundation.audio.magic import HEAD_BYTES, Container, recognise
 from audiofoundation.audio.sandbox.client import ChildKilled, SandboxedStream
 from audiofoundation.audio.sandbox.launcher import confinement
@@ -23,6 +24,7 @@ from audiofoundation.audio.waveform import Samples, Waveform
 from audiofoundation.errors import AudioTooLong, DecodeFailed, Overloaded, PayloadTooLarge
 
 _NUM_TRIES = 3
+_Form = tuple[int | None, MaxChannels, bool]  # rate, channels, whether clipping is measured
 _LEAST_VALUES = 1 << 16  # of a block taken as it comes, but the last
 _PCM_BYTES = 2  # expansion is counted in 16-bit samples
 _places = threading.BoundedSemaphore(max(4, 2 * (os.cpu_count() or 1)))
@@ -113,6 +115,7 @@ def decode_blocks(
     target_rate_hz: int | None = None,
     max_channels: MaxChannels = None,
     block_s: float | None = 10.0,
+    is_measured: bool = False,
 ) -> "DecodedBlocks":
     """Decode piece by piece with bounded memory; other arguments and errors as `decode`.
 
@@ -120,34 +123,35 @@ def decode_blocks(
         max_channels: 1 gives the mean of the channels, 2 left and right of more than two (`mix_to_stereo`), None all,
             0 no samples: what the file is and whether all of it decodes is known all the same.
         block_s: length of a block; None takes them as they come, of up to a mebibyte, which costs least.
+        is_measured: measure clipping, of all channels at the recording's own rate.
 
     Returns:
         An iterator over waveforms of `block_s` seconds (the last is shorter). Errors may come midway.
     """
     opened = _open_file(source, limits) if isinstance(source, Path) else _as_descriptor(source, limits)
-    return DecodedBlocks(opened, limits, target_rate_hz, max_channels, block_s)
+    return DecodedBlocks(opened, limits, (target_rate_hz, max_channels, is_measured), block_s)
 
 
 class DecodedBlocks(Iterator[Waveform]):
-    """A decode in progress. `info.duration_s` and `damage` are known when the blocks are used up."""
+    """A decode in progress. `info.duration_s`, `damage` and `clipping` are known when the blocks are used up."""
 
     def __init__(
         self,
         source: "contextlib.AbstractContextManager[_Source]",
         limits: DecodeLimits,
-        target_rate_hz: int | None,
-        max_channels: MaxChannels,
+        form: "_Form",
         block_s: float | None,
     ) -> None:
         self.info: AudioInfo | None = None
         self.damage: str | None = None
-        self._blocks = self._generate(source, limits, (target_rate_hz, max_channels), block_s)
+        self.clipping = UNCLIPPED
+        self._blocks = self._generate(source, limits, form, block_s)
 
     def _generate(
         self,
         opening: "contextlib.AbstractContextManager[_Source]",
         limits: DecodeLimits,
-        form: tuple[int | None, MaxChannels],
+        form: "_Form",
         block_s: float | None,
     ) -> Iterator[Waveform]:
         with opening as source:
@@ -158,6 +162,7 @@ class DecodedBlocks(Iterator[Waveform]):
                 for samples in _gather(blocks) if block_s is None else _regroup(blocks, block_s, info.out_rate_hz):
                     yield Waveform(samples, info.out_rate_hz)
                 self.info, self.damage = _conclude(stream, info, source, limits)
+                self.clipping = Clipping(STEP_SAMPLES / info.sample_rate_hz, stream.clipped_shares)
 
     def __next__(self) -> Waveform:
         return next(self._blocks)
@@ -259,6 +264,7 @@ def _request(
     limits: DecodeLimits,
     target_rate_hz: int | None,
     max_channels: MaxChannels,
+    is_measured: bool = False,
     *,
     decoded_bytes: int,
 ) -> DecodeRequest:
@@ -271,6 +277,7 @@ def _request(
         max_channels=max_channels,
         cpu_s=max(1, math.ceil(limits.cpu_s)),
         memory_bytes=limits.memory_bytes,
+        is_measured=is_measured,
     )
 
 

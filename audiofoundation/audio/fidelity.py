@@ -44,7 +44,7 @@ class Fidelity:
         hum_hz: 50, 60, or 0 when there is no steady mains hum.
         hum_dbfs: level of the hum and its harmonics; -140 when there is none.
         hum_to_signal_db: the hum's level over the whole signal's; -140 when there is none.
-        clipped_ratio: share of samples at full scale or stuck at the peak.
+        clipped_ratio: share of samples that were cut off at a ceiling.
         silence_ratio: share of 20 ms frames under -60 dBFS.
         noise_floor_dbfs: level of the broad-band noise under the quietest tenth of the sound.
     """

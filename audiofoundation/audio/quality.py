@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import rfft
 
-from audiofoundation.audio.survey import Survey, survey
+from audiofoundation.audio import clipping
+from audiofoundation.audio.survey import survey
 from audiofoundation.audio.waveform import Waveform
 
 _FLOOR_DB = -120.0
 _FRAME_S = 0.02
 _SILENCE_DBFS = -60.0
-_FULL_SCALE = 0.999
-_MIN_RUN = 3
 _FFT_SIZE = 2048
 _BANDWIDTH_DB = 60.0
 _FRAMES_AT_ONCE = 512
@@ -27,7 +26,8 @@ class QualityMeasures:
         duration_s: length.
         peak: largest magnitude.
         rms_db: level in dBFS, not below -120.
-        clipped_ratio: share of samples at full scale, or in runs of three or more stuck at the peak.
+        clipped_ratio: share of samples that were cut off at a ceiling (`audiofoundation.audio.clipping`); true of a
+            sound at the rate at which it was found.
         silence_ratio: share of 20 ms frames under -60 dBFS.
         dc_offset: mean, of the channel where it is farthest from zero.
         centroid_hz: centre of gravity of the mean power spectrum.
@@ -45,12 +45,15 @@ class QualityMeasures:
     bandwidth_hz: float
 
 
-def measure_quality(waveform: Waveform, *, power_spectrum: NDArray[np.floating] | None = None) -> QualityMeasures:
+def measure_quality(
+    waveform: Waveform, *, power_spectrum: NDArray[np.floating] | None = None, clipped_ratio: float | None = None
+) -> QualityMeasures:
     """Measure a waveform; silence and an empty one give zeros.
 
     Args:
         waveform: what to measure.
         power_spectrum: its mean power [K] from 0 Hz to half the rate, where somebody has it already.
+        clipped_ratio: what was measured before the sound got this rate and level; None measures the sound itself.
     """
     samples = waveform.samples
     if not samples.size:
@@ -64,38 +67,12 @@ def measure_quality(waveform: Waveform, *, power_spectrum: NDArray[np.floating] 
         duration_s=waveform.duration_s,
         peak=found.peak,
         rms_db=max(_FLOOR_DB, 10 * float(np.log10(max(power, 1e-12)))),
-        clipped_ratio=_clipped_ratio(samples, found),
+        clipped_ratio=clipping.clipped_ratio(samples) if clipped_ratio is None else clipped_ratio,
         silence_ratio=float((found.powers() < 10 ** (_SILENCE_DBFS / 10)).mean()),
         dc_offset=float(max(found.means, key=abs)),
         centroid_hz=centroid_hz,
         bandwidth_hz=bandwidth_hz,
     )
-
-
-def _clipped_ratio(samples: NDArray[np.float32], found: Survey) -> float:
-    peak = found.peak
-    if peak <= 0:
-        return 0.0
-    extremes = [extreme for extreme in (found.highest, found.lowest) if abs(extreme) == peak]
-    at_peaks = [flags for flags in (samples == extreme for extreme in extremes) if np.count_nonzero(flags) >= _MIN_RUN]
-    if peak < _FULL_SCALE and not at_peaks:
-        return 0.0
-    is_clipped = np.abs(samples) >= _FULL_SCALE
-    for flags in at_peaks:
-        is_clipped |= _in_runs(flags)
-    return float(is_clipped.mean())
-
-
-def _in_runs(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep those flags [channels, n] that stand in runs of at least `_MIN_RUN`."""
-    kept = np.zeros_like(flags)
-    num_starts = flags.shape[1] - _MIN_RUN + 1
-    if num_starts < 1:
-        return kept
-    starts = np.logical_and.reduce([flags[:, step : step + num_starts] for step in range(_MIN_RUN)])
-    for step in range(_MIN_RUN):
-        kept[:, step : step + num_starts] |= starts
-    return kept
 
 
 def _spectral(spectrum: NDArray[np.floating], sample_rate_hz: int) -> tuple[float, float]:

@@ -65,7 +65,11 @@ _MaxSilenceRatio = Annotated[
     typer.Option(help="Leave out segments with a greater share (0 to 1) of 20 ms frames under -60 dBFS."),
 ]
 _MaxClippedRatio = Annotated[
-    float | None, typer.Option(help="Leave out segments with a greater share (0 to 1) of clipped samples.")
+    float | None,
+    typer.Option(
+        help="Leave out segments with a greater share (0 to 1) of clipped samples, as measured of the original sound: "
+        "all channels, before rate and level are changed."
+    ),
 ]
 _MinRmsDbfs = Annotated[
     float | None, typer.Option(help="Leave out segments of a lower level in dBFS, after --target-lufs.")

@@ -1,5 +1,6 @@
 """Features that a user's own functions measure: numbers, or rows of numbers of a fixed length."""
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -27,7 +28,9 @@ def load_function(feature: str, module: str, function: str) -> FeatureFunction:
     """
     try:
         found: FeatureFunction = getattr(import_module(module), function)
-    except Exception as error:  # whatever somebody else's module raises
+    except BaseException as error:  # whatever somebody else's module raises
+        if _is_not_theirs(error):
+            raise
         reason = _in_one_line(error)
         raise InvalidRequest(f"the feature {feature!r} cannot be loaded from {module}:{function}: {reason}") from error
     if not callable(found):
@@ -50,14 +53,15 @@ def measure_feature(name: str, function: FeatureFunction, samples: Float32, samp
     """Return what a function says of a mono recording [N], of which it gets a copy.
 
     Raises:
-        FeatureFailed: the function raised, or gave something else than a finite number or a flat sequence of such.
+        FeatureFailed: the function raised, be it SystemExit, or gave something else than a finite number or a flat
+            sequence of such. Who is himself told to leave by SystemExit looks whether it was that.
     """
     try:
         given = function(samples.copy(), sample_rate_hz)
         values = np.asarray(given)
-    except MemoryError:
-        raise  # the machine's want, not the function's fault: another attempt may have enough
-    except Exception as error:  # whatever somebody else's function raises
+    except BaseException as error:  # whatever somebody else's function raises
+        if _is_not_theirs(error):
+            raise
         raise FeatureFailed(name, f"failed: {_in_one_line(error)}") from error
     if values.size > _MAX_NUMBERS:
         raise FeatureFailed(name, f"gave {values.size} numbers: {_MAX_NUMBERS} are the most")
@@ -92,8 +96,20 @@ class FeatureLengths:
         self._first.update(lengths)
 
 
-def _in_one_line(error: Exception) -> str:
-    words = " ".join(str(error).split())[:_MAX_MESSAGE]
+def _is_not_theirs(error: BaseException) -> bool:
+    """Tell what is no fault of somebody's function: want of memory, of which another attempt may have enough, and
+    Ctrl-C, where it reaches this process (Celery's children ignore it)."""
+    is_deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return isinstance(error, MemoryError) or (isinstance(error, KeyboardInterrupt) and not is_deaf)
+
+
+def _in_one_line(error: BaseException) -> str:
+    try:
+        words = " ".join(str(error).split())[:_MAX_MESSAGE]
+    except BaseException as fault:  # the words are somebody else's code too
+        if _is_not_theirs(fault):
+            raise
+        words = f"(its message cannot be told: {type(fault).__name__})"
     return f"{type(error).__name__}: {words}".encode(errors="backslashreplace").decode()
 
 

@@ -19,7 +19,7 @@ try:
 except ImportError:  # there was no compiler
     _kernels = None  # type: ignore[assignment]
 
-_INTERFACE = 6
+_INTERFACE = 7
 if _kernels is not None and getattr(_kernels, "INTERFACE", 0) != _INTERFACE:
     _kernels = None  # type: ignore[assignment]  # of another version of this package: install it again
 

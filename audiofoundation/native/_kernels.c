@@ -9,7 +9,7 @@
 #include "native.h"
 #include <float.h>
 
-#define INTERFACE 6 /* raised when a function's arguments change; native/__init__.py names the one it speaks */
+#define INTERFACE 7 /* raised when a function's arguments change; native/__init__.py names the one it speaks */
 #define TURNED_WIDTH(lanes, ratio) (((lanes) + (ratio) - 1 + (lanes) - 1) / (lanes) * (lanes))
 
 /* Bands of neighbouring bins: `count` of them from `first` on, their weights one band after the other. */

@@ -2,6 +2,7 @@
  * child calls this with foreign bytes; PyAV itself does the same where this cannot be used (ADR 0011).
  */
 
+#include "clipping.h"
 #include "libav.h"
 #include "native.h"
 #include <unistd.h>
@@ -23,6 +24,7 @@ struct recording {
     struct frame *frame;
     int rate, num_channels, format; /* of the first frame and so of all */
     int position;                   /* samples of the frame at hand that have been given out */
+    struct picks picks[MOST_CHANNELS]; /* of the step at hand */
 };
 
 static PyObject *fail(int code)
@@ -295,8 +297,8 @@ PyObject *libav_start(PyObject *module, PyObject *capsule)
 }
 
 /* Give out `count` samples of the frame at hand, to `at` in rows of `capacity`; how many were no sound, or -1. */
-static long give_out(const struct recording *it, float *out, long capacity, long at, long count, int is_mixed,
-                     float loudest)
+static long give_out(struct recording *it, float *out, long capacity, long at, long count, int is_mixed, float loudest,
+                     int is_measured)
 {
     float room[MOST_CHANNELS][CHUNK];
     const float *planes[MOST_CHANNELS];
@@ -308,6 +310,8 @@ static long give_out(const struct recording *it, float *out, long capacity, long
             planes[channel] = libav_floats(it->frame, it->num_channels, channel, first, step, room[channel]);
             if (!planes[channel])
                 return -1;
+            if (is_measured)
+                pick_samples(&it->picks[channel], planes[channel], (at + done) % STEP_SAMPLES, step, loudest);
             if (!is_mixed)
                 num_bad += mix_planes(out + channel * capacity + at + done, &planes[channel], 1, step, loudest);
         }
@@ -317,24 +321,38 @@ static long give_out(const struct recording *it, float *out, long capacity, long
     return num_bad;
 }
 
-/* Fill a block of float32 [channels, n], or [1, n] with the channels' mean: (handle, block, is_mixed, loudest) ->
+/* The share of clipped samples in the step at hand, the mean of the channels. */
+static float share_of_step(struct recording *it)
+{
+    float sum = 0.0f;
+    for (int channel = 0; channel < it->num_channels; channel++)
+        sum += clipped_share(&it->picks[channel]);
+    return sum / (float)it->num_channels;
+}
+
+/* Fill a block of float32 [channels, n], or [1, n] with the channels' mean: (handle, block, is_mixed, loudest, clipped) ->
  * samples per channel, how many of all were no numbers of a sound (they are made silent), how it went on (0 there may
  * be more, 1 that was all, 2 rate, channels or format change here, negative: libav's error) and that error in words.
+ * `clipped` takes the share of clipped samples of each step of the block; it may be empty, and then none is measured.
  */
 PyObject *libav_read(PyObject *module, PyObject *args)
 {
     (void)module;
     PyObject *capsule;
-    Py_buffer out;
+    Py_buffer out, clipped;
     int is_mixed;
     float loudest;
-    if (!PyArg_ParseTuple(args, "Ow*pf", &capsule, &out, &is_mixed, &loudest))
+    if (!PyArg_ParseTuple(args, "Ow*pfw*", &capsule, &out, &is_mixed, &loudest, &clipped))
         return NULL;
     struct recording *it = recording_of(capsule);
     long capacity = 0, at = 0, num_bad = 0;
     int state = 0;
     if (it && it->num_channels >= 1 && it->num_channels <= MOST_CHANNELS)
         capacity = out.len / 4 / (is_mixed ? 1 : it->num_channels);
+    float *shares = clipped.buf;
+    int is_measured = clipped.len > 0;
+    if (is_measured && clipped.len / 4 < (capacity + STEP_SAMPLES - 1) / STEP_SAMPLES)
+        capacity = 0;
     while (at < capacity && !state) {
         const struct frame *frame = it->frame;
         if (frame->rate != it->rate || frame->layout.num_channels != it->num_channels || frame->format != it->format) {
@@ -342,7 +360,9 @@ PyObject *libav_read(PyObject *module, PyObject *args)
             break;
         }
         long left = frame->num_samples - it->position, count = left < capacity - at ? left : capacity - at;
-        long bad = give_out(it, out.buf, capacity, at, count, is_mixed, loudest);
+        if (is_measured && count > STEP_SAMPLES - at % STEP_SAMPLES)
+            count = STEP_SAMPLES - at % STEP_SAMPLES;
+        long bad = give_out(it, out.buf, capacity, at, count, is_mixed, loudest, is_measured);
         if (bad < 0) {
             state = -ENOSYS;
             break;
@@ -350,12 +370,17 @@ PyObject *libav_read(PyObject *module, PyObject *args)
         num_bad += bad;
         at += count;
         it->position += count;
+        if (is_measured && at % STEP_SAMPLES == 0)
+            shares[at / STEP_SAMPLES - 1] = share_of_step(it);
         if (it->position == frame->num_samples) {
             int code = next_frame(it);
             state = code > 0 ? 0 : code ? code : 1;
         }
     }
+    if (is_measured && at % STEP_SAMPLES)
+        shares[at / STEP_SAMPLES] = share_of_step(it);
     PyBuffer_Release(&out);
+    PyBuffer_Release(&clipped);
     if (!capacity)
         return it ? refuse("nothing was started, it cannot be read, or there is no room") : NULL;
     char text[128];

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import structlog
+from billiard.common import terminate_handler_fired
 from billiard.exceptions import SoftTimeLimitExceeded
 
 from audiofoundation.errors import FeatureFailed, InvalidRequest, ModelNotReady
@@ -80,6 +81,8 @@ class RecordingFeatures:
             except FeatureFailed as error:
                 if (over := _time_limit_of(error)) is not None:
                     raise over from None  # it is the job's time that is over
+                if terminate_handler_fired():
+                    raise SystemExit from error  # it is this worker that was told to leave, in the midst of a function
                 self._reasons.setdefault(name, error.message)
                 self._failures[name] += 1
             else:

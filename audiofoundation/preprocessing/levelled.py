@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from audiofoundation.audio.clipping import Clipping
 from audiofoundation.audio.waveform import mix_to_mono
 from audiofoundation.features.mel import Float32
 from audiofoundation.preprocessing.options import DatasetOptions
@@ -35,16 +36,16 @@ def read_levelled(path: Path, config: Mapping[str, Any], *, work_dir: Path) -> l
         start, stop = (levels.first_sound, levels.last_sound) if options.is_trimmed else (0, spool.num_samples)
         gain = np.float32(levels.gain_to(options.target_lufs))
         samples: Float32 = mix_to_mono(spool.read(start, stop))[0] * gain
-    return _kept(samples, options) if options.thresholds.to_config() else [samples]
+    return _kept(samples, start, options, levels.clipping) if options.thresholds.to_config() else [samples]
 
 
-def _kept(samples: Float32, options: DatasetOptions) -> list[Float32]:
-    """Return the neighbouring segments that meet the thresholds, joined."""
+def _kept(samples: Float32, begin: int, options: DatasetOptions, clipping: Clipping) -> list[Float32]:
+    """Return the neighbouring segments that meet the thresholds, joined; `begin` is where samples begin."""
     config, bounds = options.mel, list[tuple[int, int]]()
     plan = SegmentPlan(config, options.segment_frames, options.min_frames, 0, len(samples))
     for first, last in plan.ranges():
         start, stop = first * config.hop_length, last * config.hop_length
-        quality, _ = measure_segment(samples[start:stop], config.sample_rate_hz)
+        quality, _ = measure_segment(samples[start:stop], begin + start, config.sample_rate_hz, clipping)
         if options.thresholds.first_missed(quality) is not None:
             continue
         if bounds and bounds[-1][1] == start:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter, sos2tf
 
+from audiofoundation.audio.clipping import UNCLIPPED, Clipping
 from audiofoundation.audio.loudness import gated_loudness, k_weighting
 from audiofoundation.audio.survey import survey
 from audiofoundation.audio.waveform import mix_to_mono
@@ -32,12 +33,14 @@ class Levels:
         peak: largest absolute sample of any channel.
         first_sound: where sound begins, in samples; equal to `last_sound` when there is none.
         last_sound: one past its end.
+        clipping: of all channels, at the recording's own rate.
     """
 
     loudness_lufs: float
     peak: float
     first_sound: int
     last_sound: int
+    clipping: Clipping = UNCLIPPED
 
     def gain_to(self, target_lufs: float | None) -> float:
         """Return the factor that brings the recording to a loudness, its peak kept under -1 dBFS."""
@@ -75,7 +78,7 @@ class LevelMeter:
             self._peak = max(self._peak, float(samples.max()), -float(samples.min()))
 
     def finish(self) -> Levels:
-        """Return the measures of everything that was pushed."""
+        """Return the measures of everything that was pushed, but its clipping, which shows before the rate changes."""
         self._look(self._rest)
         pad = round(_PAD_S * self._rate_hz)
         first = 0 if self._first is None else max(0, self._first - pad)

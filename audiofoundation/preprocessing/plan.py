@@ -69,16 +69,20 @@ def group_items(items: Iterable[PlannedItem], *, max_s: float) -> Iterator[list[
 def enqueue_commit_if_complete(unit: UnitOfWork, dataset_id: str) -> None:
     """Enqueue the manifest's job once no shard is under way. Call it in the transaction that ends a shard.
 
-    The dataset's row is locked first: of two last shards that end at once, one must see the other.
+    The dataset's row is locked first: of two last shards that end at once, one must see the other. Shards that were
+    made again bring a job of their own: one that runs already has looked at them as they were before.
     """
     unit.session.execute(select(Dataset.id).where(Dataset.id == dataset_id).with_for_update())
     rows = unit.session.execute(
-        select(Shard.state, func.count()).where(Shard.dataset_id == dataset_id).group_by(Shard.state)
+        select(Shard.state, func.count(), func.sum(Shard.generation))
+        .where(Shard.dataset_id == dataset_id)
+        .group_by(Shard.state)
     ).all()
     counts = {row[0]: row[1] for row in rows}
+    num_rewritten = sum(int(row[2]) for row in rows)
     if counts.get(ShardState.QUEUED, 0):
         return
-    round_ = f"{counts.get(ShardState.COMMITTED, 0)}-{counts.get(ShardState.FAILED, 0)}"
+    round_ = f"{counts.get(ShardState.COMMITTED, 0)}-{counts.get(ShardState.FAILED, 0)}-{num_rewritten}"
     unit.enqueue(
         JobKind.PREPROCESS_COMMIT,
         key=f"preprocess.commit:{dataset_id}:{round_}",

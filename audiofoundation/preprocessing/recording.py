@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from audiofoundation.audio.clipping import Clipping
 from audiofoundation.audio.decode import DecodeLimits, decode_blocks
 from audiofoundation.audio.quality import QualityMeasures, measure_quality
 from audiofoundation.audio.sandbox.client import ChildKilled
@@ -96,14 +97,19 @@ def decode_to_spool(path: Path, options: DatasetOptions, spool: SampleSpool) -> 
         meter = LevelMeter(rate_hz)
         try:
             with decode_blocks(
-                path, limits=LIMITS, target_rate_hz=rate_hz, max_channels=options.channels, block_s=None
+                path,
+                limits=LIMITS,
+                target_rate_hz=rate_hz,
+                max_channels=options.channels,
+                block_s=None,
+                is_measured=True,
             ) as blocks:
                 for block in blocks:
                     spool.append(block.samples)
                     meter.push(block.samples)
         except ChildKilled:
             continue
-        return meter.finish()
+        return replace(meter.finish(), clipping=blocks.clipping)
     raise Overloaded("the decoder was stopped from outside several times")
 
 
@@ -117,7 +123,7 @@ def _to_sample(
 ) -> Sample:
     config = options.mel
     num_samples = segment.samples.size
-    quality, descriptors = measure_segment(segment.samples, config.sample_rate_hz)
+    quality, descriptors = measure_segment(segment.samples, segment.start, config.sample_rate_hz, levels.clipping)
     if rhythm is not None:
         descriptors = replace(descriptors, tempo_bpm=rhythm.tempo_bpm, harmonic_ratio=rhythm.harmonic_ratio)
     meta = SampleMeta(
@@ -141,11 +147,22 @@ def _to_sample(
     return Sample(sample_key(recording.item_id, segment.index), segment.mel_TF, meta, stored)
 
 
-def measure_segment(samples: Float32, sample_rate_hz: int) -> tuple[QualityMeasures, Descriptors]:
-    """Measure a mono segment [N] as it is stored; both share one spectrum."""
+def measure_segment(
+    samples: Float32, start: int, sample_rate_hz: int, clipping: Clipping
+) -> tuple[QualityMeasures, Descriptors]:
+    """Measure a mono segment [N] as it is stored, its clipping as the recording was; both share one spectrum.
+
+    Args:
+        samples: the segment.
+        start: its first sample, counted from the recording's.
+        sample_rate_hz: of both.
+        clipping: the recording's.
+    """
     descriptors, power_spectrum = describe_briefly(samples, sample_rate_hz)
     power_spectrum[:_BINS_OF_OFFSET] = 0.0
-    return measure_quality(Waveform(samples[None], sample_rate_hz), power_spectrum=power_spectrum), descriptors
+    clipped_ratio = clipping.ratio(start / sample_rate_hz, (start + samples.size) / sample_rate_hz)
+    waveform = Waveform(samples[None], sample_rate_hz)
+    return measure_quality(waveform, power_spectrum=power_spectrum, clipped_ratio=clipped_ratio), descriptors
 
 
 def _to_stored(segment: Segment, options: DatasetOptions) -> Int16:

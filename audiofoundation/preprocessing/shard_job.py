@@ -34,7 +34,7 @@ from audiofoundation.preprocessing.plan import enqueue_commit_if_complete
 from audiofoundation.preprocessing.recording import RecordingToCut, cut_recording
 from audiofoundation.preprocessing.states import DatasetItemState, ShardState
 from audiofoundation.preprocessing.thresholds import QualityThresholds
-from audiofoundation.preprocessing.versions import tainted_items
+from audiofoundation.preprocessing.versions import tainted_items, tombstone_absent_items
 from audiofoundation.shards.index import index_key
 from audiofoundation.shards.sample import SampleMeta
 from audiofoundation.shards.writer import ShardSummary, ShardWriter
@@ -130,6 +130,7 @@ class ShardPreprocess:
             .where(DatasetItem.shard_id == shard.id, DatasetItem.state != DatasetItemState.TOMBSTONED)
             .values(state=DatasetItemState.FAILED, error_class=error.code.value, error=error.message)
         )
+        tombstone_absent_items(session, shard.id)
         session.flush()
         enqueue_commit_if_complete(unit, shard.dataset_id)
 
@@ -285,6 +286,7 @@ def _committed(
                     updated_at=time.time(),
                 )
             )
+        tombstone_absent_items(unit.session, shard.id)
         if tainted_items(unit.session, shard.id):  # taken down while the shard was made
             enqueue_rewrite(unit, shard.id)
         enqueue_commit_if_complete(unit, shard.dataset_id)

@@ -10,11 +10,13 @@ _LOWEST_DBFS = -120.0  # `audio.quality` measures no less
 
 @dataclass(frozen=True, slots=True)
 class QualityThresholds:
-    """Bounds on what `audio.quality` measures of a segment as it is stored, levelled; None judges nothing.
+    """Bounds on what `audio.quality` measures of a segment as it is stored, levelled, and of its clipping before.
+
+    None judges nothing.
 
     Attributes:
         max_silence_ratio: share of 20 ms frames under -60 dBFS, 0 to 1.
-        max_clipped_ratio: share of clipped samples, 0 to 1.
+        max_clipped_ratio: share of clipped samples in the original's channels (`audio.clipping`), 0 to 1.
         min_rms_dbfs: level, -120 to 0 dBFS.
         min_centroid_hz: average frequency, the spectrum's centre of gravity.
         min_bandwidth_hz: highest frequency within 60 dB of the spectrum's peak.

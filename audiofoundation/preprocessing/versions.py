@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from audiofoundation.catalog.tables import DatasetItem, DatasetVersion, DoomedObject, Item, Shard, VersionShard
@@ -74,6 +74,15 @@ def tainted_items(session: Session, shard_id: str) -> list[str]:
     is_in = (DatasetItem.shard_id == shard_id) & (DatasetItem.state == DatasetItemState.DONE)
     gone = select(DatasetItem.item_id).join(Item, Item.id == DatasetItem.item_id)
     return list(session.scalars(gone.where(is_in, Item.state == _TOMBSTONED).order_by(DatasetItem.item_id)))
+
+
+def tombstone_absent_items(session: Session, shard_id: str) -> None:
+    """Mark the items that were taken down and of which a shard holds nothing. Call it with the shard's row locked."""
+    gone = select(Item.id).where(Item.state == _TOMBSTONED)
+    is_absent = (DatasetItem.shard_id == shard_id) & (DatasetItem.state != DatasetItemState.DONE)
+    session.execute(
+        update(DatasetItem).where(is_absent, DatasetItem.item_id.in_(gone)).values(state=DatasetItemState.TOMBSTONED)
+    )
 
 
 def is_version_missing(session: Session, dataset_id: str) -> bool:

@@ -39,7 +39,9 @@ class DatasetChoices(BaseModel):
         default=None, description="Leave out segments with a greater share (0 to 1) of 20 ms frames under -60 dBFS"
     )
     max_clipped_ratio: _Threshold = Field(
-        default=None, description="Leave out segments with a greater share (0 to 1) of clipped samples"
+        default=None,
+        description="Leave out segments with a greater share (0 to 1) of clipped samples, as measured of the original "
+        "sound: all channels, before rate and level are changed",
     )
     min_rms_dbfs: _Threshold = Field(
         default=None, description="Leave out segments of a lower level in dBFS, after `target_lufs`"

@@ -7,20 +7,24 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, func, select
 
 from audiofoundation.catalog.engine import create_catalog_engine, read_session
 from audiofoundation.catalog.tables import Job
+from audiofoundation.features.mel import Float32
+from audiofoundation.identifiers import ItemId
 from audiofoundation.jobs.celery_app import CeleryPublisher
 from audiofoundation.jobs.kinds import JobKind, JobState
 from audiofoundation.jobs.lease import Claim, Effect
 from audiofoundation.jobs.queue import JobQueue
 from audiofoundation.jobs.runner import HandlerSpec
+from audiofoundation.preprocessing.custom import RecordingFeatures
 from audiofoundation.settings import CatalogSettings, JobSettings, QueueSettings, Settings, TelemetrySettings
 from tests.servers import ValkeyServer, wait_until
 from tests.unit.jobs.handlers import COUNTING, add_jobs, count_effect, effects, mark_failed
@@ -87,6 +91,21 @@ def slow_handlers() -> Mapping[JobKind, HandlerSpec]:
     return {JobKind.NOOP: HandlerSpec(handle, mark_failed)}
 
 
+def measuring_handlers() -> Mapping[JobKind, HandlerSpec]:
+    """The same, but within a custom feature, whose own SystemExit would be a failure of that feature."""
+
+    def handle(claim: Claim) -> Effect:
+        def slow(_samples: Float32, _rate_hz: int) -> float:
+            mark_of(claim.job_id).touch()
+            time.sleep(600)
+            return 0.0
+
+        RecordingFeatures(ItemId("item_1"), {"slow": slow}).measure(np.zeros(1, np.float32), 24_000)
+        return count_effect(claim)
+
+    return {JobKind.NOOP: HandlerSpec(handle, mark_failed)}
+
+
 def states(engine: Engine) -> dict[str, int]:
     with read_session(engine) as session:
         counted = select(Job.state, func.count().label("num_jobs")).group_by(Job.state)
@@ -138,9 +157,12 @@ def test_job_that_kills_its_worker_is_dead_after_five_attempts_and_others_go_on(
         assert session.get_one(Job, ids[0]).attempt == settings.jobs.max_attempts
 
 
-def test_child_that_is_told_to_end_gives_its_job_back(settings: Settings, queue: JobQueue) -> None:
+@pytest.mark.parametrize("handlers", [slow_handlers, measuring_handlers])
+def test_child_that_is_told_to_end_gives_its_job_back(
+    settings: Settings, queue: JobQueue, handlers: Callable[[], Mapping[JobKind, HandlerSpec]]
+) -> None:
     (job_id,) = add_jobs(queue)
-    worker = start_worker(settings, slow_handlers, concurrency=1)
+    worker = start_worker(settings, handlers, concurrency=1)
     assert worker.pid is not None
     try:
         # The handler itself: a child that ends between claim and work leaves the job to the sweeper.

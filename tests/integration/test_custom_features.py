@@ -18,6 +18,8 @@ from audiofoundation.storage.object_store import ObjectStore
 from tests.data_plane import DataPlane, create_data_plane, data_plane_settings, recordings
 
 MODULE = """
+import sys
+
 import numpy as np
 
 def quarters(samples, sample_rate_hz):
@@ -26,6 +28,9 @@ def quarters(samples, sample_rate_hz):
 
 def full_only(samples, sample_rate_hz):
     return 1 / (samples.size == 281 * 256)
+
+def leaving(samples, sample_rate_hz):
+    sys.exit("the model is missing")
 """
 FULL = 281 * 256  # samples of a segment of three seconds
 
@@ -34,7 +39,10 @@ FULL = 281 * 256  # samples of a segment of three seconds
 def features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PreprocessSettings:
     (tmp_path / "studio_features.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    names = ("quarters", "full_only")
+    return settings_of("quarters", "full_only")
+
+
+def settings_of(*names: str) -> PreprocessSettings:
     found = [CustomFeature(name=name, module="studio_features", function=name) for name in names]
     return PreprocessSettings(custom_features=tuple(found))
 
@@ -123,3 +131,19 @@ def test_a_worker_without_the_functions_says_what_it_lacks(
         (error,) = session.scalars(select(Job.last_error).where(Job.last_error.is_not(None)))
     assert "custom features full_only, quarters" in str(error)
     assert plain.get(f"/v1/datasets/{dataset}")["state"] == "building"
+
+
+def test_a_function_that_calls_exit_costs_the_dataset_nothing_else(
+    engine: Engine, store: ObjectStore, tmp_path: Path, features: PreprocessSettings
+) -> None:
+    names = (*features.custom_features, *settings_of("leaving").custom_features)
+    plane = create_plane(engine, store, tmp_path / "data", PreprocessSettings(custom_features=names))
+    plane.post("/v1/collections", {"name": "clips"})
+    plane.upload("clips", recordings(1)[0].read_bytes())
+    plane.run_jobs()
+
+    found = build(plane)
+
+    assert (found["state"], found["states"]) == ("ready", {"done": 1})
+    assert all("quarters" in sample.meta.custom_features for sample in samples_of(plane, found))
+    assert all("leaving" not in sample.meta.custom_features for sample in samples_of(plane, found))

@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 
 import numpy as np
 
+from audiofoundation.audio.clipping import STEP_SAMPLES
 from audiofoundation.audio.sandbox import protocol
 from audiofoundation.audio.sandbox.formats import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
 from audiofoundation.audio.sandbox.launcher import ForkedChild, ZygoteGone, fork_child
@@ -43,6 +44,7 @@ class SandboxedStream:
     Attributes:
         info: what the file was.
         end: set once the last block has been read.
+        clipped_shares: float32 [steps], where they were asked for; complete once `end` is set.
 
     Raises:
         ChildKilled: retry; nothing is known about the file.
@@ -55,6 +57,7 @@ class SandboxedStream:
         self._request = request
         self.end: StreamEnd | None = None
         self.error: StreamError | None = None
+        self.clipped_shares = np.zeros(0, np.float32)
         self._child: ForkedChild | None = None
         self._data_fd, write_fd = os.pipe()
         try:
@@ -91,6 +94,8 @@ class SandboxedStream:
                 if left_bytes < 0 or not payload or not is_whole:
                     raise _broken_protocol()
                 yield np.frombuffer(payload, "<f4").reshape(-1, info.out_channels).T
+            elif kind == protocol.CLIPPED:
+                self._add_shares(payload)
             elif kind == protocol.DONE:
                 self.end = _parse(StreamEnd, payload)
                 return
@@ -99,6 +104,15 @@ class SandboxedStream:
                 return
             else:
                 raise _broken_protocol()
+
+    def _add_shares(self, payload: memoryview) -> None:
+        if not self._request.is_measured or not payload or len(payload) % 4:
+            raise _broken_protocol()
+        shares = np.concatenate([self.clipped_shares, np.frombuffer(payload, "<f4")])
+        most = self._request.max_duration_s * MAX_RATE_HZ / STEP_SAMPLES + 2
+        if len(shares) > most or not ((shares >= 0) & (shares <= 1)).all():
+            raise _broken_protocol()
+        self.clipped_shares = shares
 
     def close(self) -> None:
         """Kill the child if it still runs, and give back the descriptors."""
@@ -122,7 +136,7 @@ class SandboxedStream:
 
     def _read_message(self) -> tuple[bytes, memoryview]:
         kind, length = protocol.HEADER.unpack(self._read_exactly(protocol.HEADER.size))
-        most = protocol.MAX_SAMPLE_BYTES if kind == protocol.SAMPLES else protocol.MAX_JSON_BYTES
+        most = protocol.MAX_SAMPLE_BYTES if kind in (protocol.SAMPLES, protocol.CLIPPED) else protocol.MAX_JSON_BYTES
         if length > most:
             raise _broken_protocol()
         return kind, self._read_exactly(length)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
+from audiofoundation.audio.clipping import ClippingMeter
 from audiofoundation.audio.sandbox.opening import LOUDEST
 from audiofoundation.audio.waveform import Samples, mix_to_mono
 
@@ -95,10 +96,11 @@ class FrameGatherer:
             for values, plane in zip(self._buffer, planes, strict=True):
                 values[start:stop] = np.frombuffer(plane, self._type, count)
 
-    def take(self) -> Samples:
+    def take(self, meter: ClippingMeter | None = None) -> Samples:
         """What has been gathered, as float32 [channels, n] or [1, n]; integers are scaled so that full scale is 1.
 
-        The block may be a view of the buffer: it holds until the next frame is added.
+        The block may be a view of the buffer: it holds until the next frame is added. A meter sees the channels before
+        they are mixed.
         """
         samples: Samples = self._buffer[:, : self.num_samples]
         self.num_samples = 0
@@ -107,6 +109,8 @@ class FrameGatherer:
         if self._scale is not None:
             samples *= self._scale
         samples = self._without_nonsense(samples)
+        if meter is not None:
+            meter.push(samples)
         return mix_to_mono(samples) if self._is_mixed else samples
 
     def _without_nonsense(self, samples: Samples) -> Samples:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from audiofoundation.audio.clipping import STEP_SAMPLES
 from audiofoundation.audio.sandbox import opening
 from audiofoundation.audio.sandbox.formats import AUDIO_DECODERS
 from audiofoundation.audio.sandbox.opening import MediaRefused
@@ -24,7 +25,9 @@ _NUM_KNOWN, _KNOWN_RATE_HZ, _KNOWN_CHANNELS = 3000, 11025, ("FL", "FR", "LFE")
 class LibavRecording:
     """See `opening.Recording`."""
 
-    def __init__(self, input_fd: int, demuxer: str, *, num_values: int, is_mixed: bool) -> None:
+    def __init__(
+        self, input_fd: int, demuxer: str, *, num_values: int, is_mixed: bool, is_measured: bool = False
+    ) -> None:
         options = opening.options(demuxer)
         native = compiled()
         assert native is not None
@@ -39,7 +42,8 @@ class LibavRecording:
         self.declared_s = opening.declared_s(demuxer, seconds, bit_rate, input_fd)
         self.damage: str | None = None
         self._names: tuple[str, ...] = ()
-        self._native, self._num_values, self._is_mixed = native, num_values, is_mixed
+        self.clipped_shares: list[float] = []
+        self._native, self._num_values, self._is_mixed, self._is_measured = native, num_values, is_mixed, is_measured
 
     def __enter__(self) -> "LibavRecording":
         return self
@@ -60,15 +64,19 @@ class LibavRecording:
         self.sample_rate_hz, self.num_channels, self._names = first
         opening.check_layout(self.sample_rate_hz, self.num_channels)
         num_rows = 1 if self._is_mixed else self.num_channels
-        block = np.empty((num_rows, -(-self._num_values // self.num_channels)), np.float32)
+        unit = STEP_SAMPLES if self._is_measured else 1
+        num_units = -(-self._num_values // (self.num_channels * unit))
+        block = np.empty((num_rows, num_units * unit), np.float32)
+        clipped = np.empty(num_units if self._is_measured else 0, np.float32)
         state = 0
         while not state:
-            read = self._native.libav_read(self._handle, block, self._is_mixed, opening.LOUDEST)
+            read = self._native.libav_read(self._handle, block, self._is_mixed, opening.LOUDEST, clipped)
             count, num_bad, state, words = read
             if num_bad:
                 self.damage = self.damage or opening.NONSENSE
             if state not in (0, _OVER):
                 self.damage = opening.CHANGED if state == _CHANGED else opening.reason(state, words)
+            self.clipped_shares += clipped[: -(-count // STEP_SAMPLES)].tolist()
             if count:
                 yield block[:, :count]
 

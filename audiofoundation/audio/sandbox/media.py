@@ -53,8 +53,11 @@ class _Decode:
         self._num_waiting_bytes = 0
 
     def run(self, input_fd: int) -> None:
+        reader, demuxer, is_measured = _reader(), self._request.demuxer, self._request.is_measured
         is_mixed = self._request.max_channels == 1
-        with _reader()(input_fd, self._request.demuxer, num_values=_BLOCK_VALUES, is_mixed=is_mixed) as recording:
+        with reader(
+            input_fd, demuxer, num_values=_BLOCK_VALUES, is_mixed=is_mixed, is_measured=is_measured
+        ) as recording:
             self._refuse_declared(recording.declared_s)
             blocks = self._counted(recording)
             first = next(blocks, None)
@@ -67,8 +70,12 @@ class _Decode:
                     pass
             else:
                 self._send_all(first, blocks, recording)
+            clipped = np.array(recording.clipped_shares, "<f4").tobytes()
             end = StreamEnd(self._num_source, self._damage_of(recording))
-        self._flush(protocol.pack(protocol.DONE, end))
+        step = protocol.MAX_SAMPLE_BYTES
+        parts = [clipped[start : start + step] for start in range(0, len(clipped), step)]
+        messages = [protocol.HEADER.pack(protocol.CLIPPED, len(part)) + part for part in parts]
+        self._flush(b"".join((*messages, protocol.pack(protocol.DONE, end))))
 
     def _info(self, recording: Recording) -> StreamInfo:
         return StreamInfo(
@@ -207,7 +214,7 @@ def warm_up() -> None:
     """
     kernels()
     _reader().warm_up()
-    request = DecodeRequest("wav", 10.0, 1e9, 1 << 20, 16000, 1, 10, 1 << 30)
+    request = DecodeRequest("wav", 10.0, 1e9, 1 << 20, 16000, 1, 10, 1 << 30, is_measured=True)
     input_fd = os.memfd_create("warm-up")
     output_fd = os.memfd_create("warm-up")
     os.write(input_fd, silent_wav())

@@ -46,12 +46,15 @@ class Recording(Protocol):
         demuxer: ffmpeg's name of the container's format.
         num_values: values that fill a block.
         is_mixed: whether blocks are the mean of the channels.
+        is_measured: whether clipping is measured, of all channels.
 
     Attributes:
         codec: its name.
         declared_s: how long the file says it is; None when it does not say, or when that is only a guess.
         sample_rate_hz, num_channels: known once the first block has been read.
         damage: what was wrong with what has been read, None while nothing was.
+        clipped_shares: of the clipping's steps (`audiofoundation.audio.clipping`) that have been read; all of them
+            once the last block has been.
 
     Raises:
         MediaRefused: it is not one that we read, on opening or while it is read.
@@ -62,8 +65,11 @@ class Recording(Protocol):
     sample_rate_hz: int
     num_channels: int
     damage: str | None
+    clipped_shares: list[float]
 
-    def __init__(self, input_fd: int, demuxer: str, *, num_values: int, is_mixed: bool) -> None: ...
+    def __init__(
+        self, input_fd: int, demuxer: str, *, num_values: int, is_mixed: bool, is_measured: bool = False
+    ) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *error: object) -> None: ...
 

@@ -20,6 +20,7 @@ MaxChannels = Literal[0, 1, 2] | None
 
 INFO = b"I"  # JSON of StreamInfo, once, first
 SAMPLES = b"S"  # float32 little-endian, interleaved [n, channels]
+CLIPPED = b"C"  # float32 little-endian [n], of the clipping's steps; where it is asked for, before DONE
 DONE = b"D"  # JSON of StreamEnd, last
 ERROR = b"E"  # JSON of StreamError, last
 
@@ -30,7 +31,7 @@ class DecodeRequest:
 
     `expansion_bytes` is the most that may come out, counted as 16-bit samples at the source's rate;
     `decoded_bytes` bounds what is sent to the caller. More than `max_channels` are mixed to as many; None keeps
-    all, 0 sends no samples at all.
+    all, 0 sends no samples at all. `is_measured`: clipping is measured as well.
     """
 
     demuxer: str
@@ -41,6 +42,7 @@ class DecodeRequest:
     max_channels: MaxChannels
     cpu_s: int
     memory_bytes: int
+    is_measured: bool = False
 
     def channels_of(self, num_channels: int) -> int:
         """How many channels are sent of a source with `num_channels`."""

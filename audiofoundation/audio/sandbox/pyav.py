@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import av
 import av.logging
 
+from audiofoundation.audio.clipping import ClippingMeter
 from audiofoundation.audio.sandbox import opening
 from audiofoundation.audio.sandbox.formats import AUDIO_DECODERS
 from audiofoundation.audio.sandbox.frames import FrameGatherer
@@ -40,10 +41,14 @@ class DescriptorFile:
 class PyAvRecording:
     """See `opening.Recording`."""
 
-    def __init__(self, input_fd: int, demuxer: str, *, num_values: int, is_mixed: bool) -> None:
+    def __init__(
+        self, input_fd: int, demuxer: str, *, num_values: int, is_mixed: bool, is_measured: bool = False
+    ) -> None:
         options = dict(opening.options(demuxer))
         self._num_values, self._is_mixed = num_values, is_mixed
         self.damage: str | None = None
+        self.clipped_shares: list[float] = []
+        self._meter = ClippingMeter(self.clipped_shares) if is_measured else None
         try:
             self._container = _open(input_fd, demuxer, options)
             self._stream = _find_audio(self._container)
@@ -104,6 +109,8 @@ class PyAvRecording:
                 yield self._taken(gathering)
         if gathering.num_samples:
             yield self._taken(gathering)
+        if self._meter is not None:
+            self._meter.finish()
 
     def _frames(self, packets: "Iterator[av.Packet]") -> "Iterator[av.AudioFrame]":
         has_sound = False
@@ -131,7 +138,7 @@ class PyAvRecording:
             yield from frames
 
     def _taken(self, gathering: FrameGatherer) -> Samples:
-        samples = gathering.take()
+        samples = gathering.take(self._meter)
         if gathering.has_nonsense:
             self.damage = self.damage or opening.NONSENSE
         return samples

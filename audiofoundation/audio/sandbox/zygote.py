@@ -18,7 +18,7 @@ from audiofoundation.audio.sandbox import confinement, media, seccomp
 from audiofoundation.audio.sandbox.protocol import MAX_JSON_BYTES, STATUS, DecodeRequest
 
 _NUM_DESCRIPTORS = 3
-_REHEARSAL = DecodeRequest("wav", 10.0, 1e9, 1 << 20, 16000, 1, 10, 1 << 30)
+_REHEARSAL = DecodeRequest("wav", 10.0, 1e9, 1 << 20, 16000, 1, 10, 1 << 30, is_measured=True)
 
 
 def main(control_fd: int) -> None:

@@ -168,7 +168,7 @@ def _quality(metas: tuple[SampleMeta, ...]) -> list[Panel]:
         Panel("Level", "dBFS, root mean square", _values(one.rms_db for one in qualities)),
         Panel("Gain", "dB added", _values(meta.gain_db for meta in metas)),
         Panel("Peak", "of full scale", _values(one.peak for one in qualities)),
-        Panel("Clipping", "share of samples", _values(one.clipped_ratio for one in qualities)),
+        Panel("Clipping", "share of the original's samples", _values(one.clipped_ratio for one in qualities)),
         Panel("Silence", "share of 20 ms frames", _values(one.silence_ratio for one in qualities)),
         Panel("Offset", "mean sample", _values(one.dc_offset for one in qualities)),
     ]

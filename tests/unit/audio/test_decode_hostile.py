@@ -322,6 +322,21 @@ def test_caller_believes_nothing_that_a_child_says(
         decode(media.silent_wav(), limits=limits)
 
 
+@pytest.mark.parametrize(
+    "shares", [b"", bytes(3), struct.pack("<f", 1.5), struct.pack("<f", float("nan")), bytes(80_000)]
+)
+@pytest.mark.parametrize("is_measured", [False, True])
+def test_caller_believes_no_senseless_clipping(
+    shares: bytes, is_measured: bool, limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = protocol.pack(protocol.DONE, protocol.StreamEnd(1, None))
+    answers = io.BytesIO(MONO + protocol.HEADER.pack(protocol.CLIPPED, len(shares)) + shares + end)
+    monkeypatch.setattr(client.SandboxedStream, "_read_exactly", lambda _, length: memoryview(answers.read(length)))
+
+    with pytest.raises(DecodeFailed, match="no sensible answer"):
+        list(decode_blocks(media.silent_wav(), limits=limits, is_measured=is_measured))
+
+
 def test_caller_is_not_swamped_with_scraps(limits: DecodeLimits, monkeypatch: pytest.MonkeyPatch) -> None:
     num_scraps = 3 * (1 << 16) + 5
     scrap = protocol.HEADER.pack(protocol.SAMPLES, 4) + struct.pack("<f", 0.5)

@@ -1,12 +1,14 @@
 """The operator's functions: how settings name them, how the worker finds them, and what their failures cost."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from billiard import common
 from billiard.exceptions import SoftTimeLimitExceeded
 from pydantic import ValidationError
 from structlog.testing import capture_logs
@@ -25,6 +27,7 @@ MODULE = "operators_features"
 def _module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / f"{MODULE}.py").write_text("LIMIT = 3\n\ndef size(samples, sample_rate_hz):\n    return samples.size\n")
     (tmp_path / "broken_features.py").write_text("def size(samples:\n")
+    (tmp_path / "leaving_features.py").write_text("import sys\n\nsys.exit('no licence')\n")
     monkeypatch.syspath_prepend(tmp_path)
 
 
@@ -73,6 +76,7 @@ def test_functions_are_imported_by_name(monkeypatch: pytest.MonkeyPatch) -> None
         (f"size={MODULE}:absent", "AttributeError"),
         (f"size={MODULE}:LIMIT", "is no function"),
         ("size=broken_features:size", "SyntaxError"),
+        ("size=leaving_features:size", "SystemExit: no licence"),
         (f"rms={MODULE}:size", "'rms', which every segment has already"),
         (f"tempo_bpm={MODULE}:size", "which every segment has already"),
     ],
@@ -146,3 +150,73 @@ def test_want_of_memory_is_not_the_functions_failure() -> None:
 
     with pytest.raises(MemoryError):
         RecordingFeatures(ItemId("item_1"), {"greedy": greedy}).measure(SEGMENT, 24_000)
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SystemExit("the model is missing"), "SystemExit: the model is missing"),
+        (GeneratorExit(), "GeneratorExit: "),
+        (Unspeakable(), "Unspeakable: (its message cannot be told: RuntimeError)"),
+    ],
+)
+def test_whatever_a_function_raises_costs_its_feature_and_no_more(error: BaseException, reason: str) -> None:
+    def leaving(_samples: Float32, _rate_hz: int) -> float:
+        raise error
+
+    features = RecordingFeatures(ItemId("item_1"), {"leaving": leaving, "one": lambda *_: 1})
+
+    with capture_logs() as logs:
+        found = features.measure(SEGMENT, 24_000)
+        features.log_failures()
+
+    assert found == {"one": 1.0}
+    assert [log["error"] for log in logs] == [f"the feature 'leaving' failed: {reason}"]
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_a_worker_that_is_told_to_leave_within_a_function_leaves(
+    monkeypatch: pytest.MonkeyPatch, is_wrapped: bool
+) -> None:
+    """By the signal and the handler of billiard by which Celery ends its children."""
+    monkeypatch.setattr(common, "_should_have_exited", [False])
+    before = signal.signal(signal.SIGQUIT, common._shutdown_cleanup)
+
+    def slow(_samples: Float32, _rate_hz: int) -> float:
+        try:
+            signal.raise_signal(signal.SIGQUIT)
+        except SystemExit as error:
+            if is_wrapped:
+                raise ValueError("interrupted") from error
+            raise
+        return 1.0
+
+    try:
+        with pytest.raises(SystemExit):
+            RecordingFeatures(ItemId("item_1"), {"slow": slow}).measure(SEGMENT, 24_000)
+    finally:
+        signal.signal(signal.SIGQUIT, before)
+
+
+@pytest.mark.parametrize(("handler", "expected"), [(signal.SIG_IGN, {}), (signal.default_int_handler, None)])
+def test_an_interrupt_is_the_persons_where_one_can_come(
+    handler: signal.Handlers, expected: dict[str, float] | None
+) -> None:
+    def interrupted(_samples: Float32, _rate_hz: int) -> float:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        features = RecordingFeatures(ItemId("item_1"), {"interrupted": interrupted})
+        if expected is None:
+            with pytest.raises(KeyboardInterrupt):
+                features.measure(SEGMENT, 24_000)
+        else:
+            assert features.measure(SEGMENT, 24_000) == expected
+    finally:
+        signal.signal(signal.SIGINT, before)

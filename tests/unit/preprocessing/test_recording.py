@@ -151,6 +151,29 @@ def test_training_straight_from_originals_hears_the_mix_that_shards_hold(target_
     assert np.abs(levelled[: joined.size] * 32767 - joined).max() <= 1.01
 
 
+@pytest.mark.parametrize("suffix", ["flac", "mp3"])
+def test_clipping_is_the_originals_whatever_gain_and_rate(suffix: str, tmp_path: Path) -> None:
+    music = np.resize(soundfile.read(MUSIC, dtype="float32")[0], 12 * 44_100)
+    path = tmp_path / f"x.{suffix}"
+    soundfile.write(path, np.clip(music * np.where(np.arange(music.size) < 6 * 44_100, 0.3, 10), -1, 1), 44_100)
+    thresholds = QualityThresholds(max_clipped_ratio=0.05)
+
+    found = [
+        [
+            sample.meta.quality.clipped_ratio
+            for sample in cut(path, DatasetOptions(target_lufs=lufs))
+            if sample.meta.quality
+        ]
+        for lufs in (-23.0, None)
+    ]
+    (kept,) = read_levelled(path, DatasetOptions(thresholds=thresholds).to_config(), work_dir=tmp_path)
+
+    assert found[0] == pytest.approx(found[1])
+    assert found[0][0] == 0
+    assert found[0][-1] > 0.15
+    assert kept.size / 24_000 == pytest.approx(6, abs=0.1)
+
+
 @pytest.mark.parametrize("num_missed", [1, 2, 3])
 def test_training_straight_from_originals_leaves_out_what_a_threshold_leaves_out(num_missed: int) -> None:
     plain = DatasetOptions(include_waveform=True, segment_s=0.5, target_lufs=QUIET_LUFS)
