@@ -129,10 +129,21 @@ def declared_s(demuxer: str, seconds: float, bit_rate: int, input_fd: int) -> fl
     if math.isnan(seconds):
         return None
     if demuxer == "wav":
-        return seconds if 0 < seconds * bit_rate / 8 < _WAV_PLACEHOLDER_BYTES else None
+        # ffmpeg takes what is there for what the header says.
+        num_there = seconds * bit_rate / 8
+        num_bytes = num_there + _num_bytes_missing(input_fd) if num_there > 0 else 0
+        return num_bytes * 8 / bit_rate if 0 < num_bytes < _WAV_PLACEHOLDER_BYTES else None
     if demuxer == "mp3":
         return seconds if _has_xing_header(input_fd) else None
     return seconds if demuxer in TRUSTED_DURATION else None
+
+
+def _num_bytes_missing(input_fd: int) -> int:
+    """How much shorter a RIFF file is than it says; none where it says what a stream says that was never finished."""
+    head = os.pread(input_fd, 8, 0)
+    size = int.from_bytes(head[4:], "little") + len(head)
+    is_told = head.startswith(b"RIFF") and size < _WAV_PLACEHOLDER_BYTES
+    return max(0, size - os.fstat(input_fd).st_size) if is_told else 0
 
 
 def _has_xing_header(input_fd: int) -> bool:
