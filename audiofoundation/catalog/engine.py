@@ -16,7 +16,7 @@ from audiofoundation.errors import Conflict, InvalidRequest, StorageUnavailable
 from audiofoundation.settings import CatalogSettings
 
 _READ_OPTIONS = {sqlite.IS_READ: True, "postgresql_readonly": True}
-NEWEST_REVISION = "0008"  # of catalog/migrations/versions; a test compares them
+NEWEST_REVISION = "0009"  # of catalog/migrations/versions; a test compares them
 _ADVISORY_LOCK = 0x61756469  # any constant that nothing else in the database uses
 _POOL_TIMEOUT_S = 30.0
 

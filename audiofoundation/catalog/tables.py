@@ -210,6 +210,7 @@ class Shard(Base, Timestamps):
     wall_s: Mapped[float] = mapped_column(default=0.0)
     cpu_s: Mapped[float] = mapped_column(default=0.0)
     left_out: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    features_failed: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     __table_args__ = (UniqueConstraint("dataset_id", "shard_index"),)
 
 

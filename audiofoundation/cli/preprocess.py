@@ -38,7 +38,10 @@ Examples:
 _POLL_S = 0.5
 # Reasons that belong to a recording; every other one is the platform's.
 _OWN_REASONS = frozenset({"too_short", "low_quality", "undecodable_audio", "audio_too_long", "payload_too_large"})
-_COUNTS = ("dataset", "items", "segments", "segments_left_out", "hours", "shards", "states", "wall_s", "cpu_s")
+_COUNTS = (
+    *("dataset", "items", "segments", "segments_left_out", "features_failed"),
+    *("hours", "shards", "states", "wall_s", "cpu_s"),
+)
 
 _WithWaveform = Annotated[
     bool, typer.Option("--with-waveform", help="Keep the audio beside the mel, as vocoder training needs.")
@@ -205,4 +208,5 @@ def _report(found: dict[str, Any], *, is_json: bool) -> None:
     rows = [("recording " + state, "", n) for state, n in sorted(found["states"].items())]
     rows += [("not taken", name, n) for name, n in sorted(found["error_classes"].items())]
     rows += [("segment left out", name, n) for name, n in sorted(found["segments_left_out"].items())]
+    rows += [("segment without feature", name, n) for name, n in sorted(found["features_failed"].items())]
     print_table(("state", "reason", "count"), rows)

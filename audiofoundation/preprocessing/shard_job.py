@@ -33,7 +33,6 @@ from audiofoundation.preprocessing.options import DatasetOptions
 from audiofoundation.preprocessing.plan import enqueue_commit_if_complete
 from audiofoundation.preprocessing.recording import RecordingToCut, cut_recording
 from audiofoundation.preprocessing.states import DatasetItemState, ShardState
-from audiofoundation.preprocessing.thresholds import QualityThresholds
 from audiofoundation.preprocessing.versions import tainted_items, tombstone_absent_items
 from audiofoundation.shards.index import index_key
 from audiofoundation.shards.sample import SampleMeta
@@ -63,7 +62,11 @@ class ShardToMake:
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
-    """What became of one recording; `left_out` counts segments by the threshold that they missed."""
+    """What became of one recording.
+
+    `left_out` counts segments by the threshold that they missed, `features_failed` those kept by the custom features
+    that they lack.
+    """
 
     item_id: ItemId
     state: DatasetItemState
@@ -73,6 +76,7 @@ class ItemOutcome:
     error: str | None = None
     descriptors: Descriptors | None = None
     left_out: Counter[str] = field(default_factory=Counter)
+    features_failed: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,7 @@ class ShardPreprocess:
         try:
             self.store.get_to_file(recording.key, path, sha256=recording.asset_sha256)
             for sample in cut_recording(path, recording, shard.options, work_dir=directory, functions=functions):
-                if tally.admit(sample.meta, shard.options.thresholds):
+                if tally.admit(sample.meta, shard.options):
                     writer.write(sample)
                     failpoint(Failpoint.SHARD_SAMPLE_WRITTEN)
         except _ITEM_ERRORS as error:
@@ -197,15 +201,17 @@ class _Tally:
     num_audio_samples: int = 0
     parts: list[Descriptors] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    features_failed: Counter[str] = field(default_factory=Counter)
 
-    def admit(self, meta: SampleMeta, thresholds: QualityThresholds) -> bool:
+    def admit(self, meta: SampleMeta, options: DatasetOptions) -> bool:
         """Count a segment; tell whether it belongs into the shard."""
-        missed = None if meta.quality is None else thresholds.first_missed(meta.quality)
+        missed = None if meta.quality is None else options.thresholds.first_missed(meta.quality)
         if missed is not None:
             self.left_out[missed] += 1
             return False
         self.num_segments += 1
         self.num_audio_samples += meta.num_samples
+        self.features_failed.update(set(options.custom_features) - set(meta.custom_features))
         if meta.descriptors is not None:
             self.parts.append(meta.descriptors)
         return True
@@ -221,6 +227,7 @@ class _Tally:
                 self.num_audio_samples,
                 descriptors=descriptors,
                 left_out=self.left_out,
+                features_failed=self.features_failed,
             )
         if not self.left_out:
             error = "the recording is silent or shorter than the shortest segment"
@@ -252,6 +259,7 @@ def _committed(
 ) -> Effect:
     rate_hz = shard.options.mel.sample_rate_hz
     left_out = sum((outcome.left_out for outcome in outcomes), Counter[str]())
+    features_failed = sum((outcome.features_failed for outcome in outcomes), Counter[str]())
 
     def effect(unit: UnitOfWork) -> None:
         unit.session.execute(
@@ -269,6 +277,7 @@ def _committed(
                 wall_s=cost.wall_s,
                 cpu_s=cost.cpu_s,
                 left_out=dict(left_out) or None,
+                features_failed=dict(features_failed) or None,
                 updated_at=time.time(),
             )
         )

@@ -28,6 +28,7 @@ class DatasetStatus:
         error_classes: recordings without segments, by class.
         left_out: segments that were cut and left out, by the first threshold that each missed; those of recordings
             that were taken down since count too.
+        features_failed: segments that are without a custom feature, by its name; likewise.
         wall_s: time during which at least one of the shards was being made.
         cpu_s: CPU seconds of the workers, decoding included.
     """
@@ -47,6 +48,7 @@ class DatasetStatus:
     states: Mapping[str, int]
     error_classes: Mapping[str, int]
     left_out: Mapping[str, int]
+    features_failed: Mapping[str, int]
     wall_s: float
     cpu_s: float
 
@@ -99,6 +101,7 @@ def dataset_status(session: Session, dataset: Dataset) -> DatasetStatus:
         states=states,
         error_classes=classes,
         left_out=sum((Counter(shard.left_out) for shard in committed), Counter[str]()),
+        features_failed=sum((Counter(shard.features_failed) for shard in committed), Counter[str]()),
         wall_s=union_s((shard.updated_at - shard.wall_s, shard.updated_at) for shard in committed),
         cpu_s=sum(shard.cpu_s for shard in committed),
     )

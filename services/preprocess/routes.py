@@ -139,6 +139,7 @@ def _to_out(status: DatasetStatus) -> DatasetOut:
         states=dict(status.states),
         error_classes=dict(status.error_classes),
         segments_left_out=dict(status.left_out),
+        features_failed=dict(status.features_failed),
         wall_s=status.wall_s,
         cpu_s=status.cpu_s,
         manifest_key=status.manifest_key,

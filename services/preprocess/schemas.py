@@ -99,6 +99,7 @@ class DatasetOut(BaseModel):
     items: int = Field(description="Recordings that gave at least one segment")
     segments: int
     segments_left_out: dict[str, int] = Field(description="Cut and not kept, by the first threshold that each missed")
+    features_failed: dict[str, int] = Field(description="Segments without a custom feature, by its name")
     hours: float
     shards: int = Field(description="Committed shards")
     shards_planned: int

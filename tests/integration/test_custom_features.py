@@ -80,6 +80,7 @@ def test_segments_have_what_the_functions_say_and_lack_what_failed(
     assert True in is_full
     assert False in is_full
     assert ["full_only" in sample.meta.custom_features for sample in samples] == is_full
+    assert found["features_failed"] == {"full_only": len(samples) - sum(is_full)}
     for sample in samples:
         loudest = sample.meta.custom_features["quarters"]
         assert isinstance(loudest, list)

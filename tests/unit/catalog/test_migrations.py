@@ -42,7 +42,8 @@ def test_a_discovery_made_before_its_rejections_were_counted_is_kept(engine: Eng
     with engine.begin() as connection:
         for name in ("num_duplicates", "num_discoveries", "rejected", "examples", "license", "note"):
             connection.exec_driver_sql(f"ALTER TABLE discoveries DROP COLUMN {name}")
-        connection.exec_driver_sql("ALTER TABLE shards DROP COLUMN left_out")
+        for name in ("left_out", "features_failed"):
+            connection.exec_driver_sql(f"ALTER TABLE shards DROP COLUMN {name}")
         for name in ("traceparent", "trace_link"):
             connection.exec_driver_sql(f"ALTER TABLE jobs DROP COLUMN {name}")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0005'")
