@@ -131,7 +131,7 @@ def _add_item_routes(router: APIRouter, container: Container) -> None:
         license_text: Annotated[Text | None, Query(alias="license", description="Of the recording")] = None,
     ) -> UploadStored:
         digest = Sha256(parse_source(f"sha256:{sha256}").text)
-        await run_in_threadpool(_require_welcome, container, digest)
+        await run_in_threadpool(_require_place, container, collection, digest)
         async with receive(request.stream(), container.spool_dir, sha256=digest) as path:
             await run_in_threadpool(container.store.put_file, raw_key(digest), path)
             failpoint(Failpoint.UPLOAD_STORED)
@@ -147,9 +147,11 @@ def _add_upload(container: Container, collection: str, sha256: Sha256, line: Sou
         return item_id, is_new
 
 
-def _require_welcome(container: Container, sha256: Sha256) -> None:
+def _require_place(container: Container, collection: str, sha256: Sha256) -> None:
+    """Ask before the bytes come: what no collection takes is not stored."""
     try:
         with read_session(container.queue.engine) as session:
+            get_collection(session, collection)
             require_welcome(session, sha256)
     except ItemRefused as refusal:
         raise Conflict(f"this recording was taken down and is not taken again: {refusal.message}") from refusal

@@ -106,6 +106,13 @@ def test_bytes_that_changed_on_the_way_are_refused(plane: DataPlane) -> None:
     assert plane.items("clips") == []
 
 
+def test_an_upload_into_no_collection_stores_nothing(plane: DataPlane) -> None:
+    data = recordings(1)[0].read_bytes()
+    answer = plane.client.put(f"/v1/collections/none/files/{sha256_of(data)}", params={"name": "a"}, content=data)
+    assert answer.status_code == 404
+    assert not plane.store.exists(raw_key(sha256_of(data)))
+
+
 @pytest.mark.parametrize("data", [b"", b"just some text, no audio", b"RIFF\x24\x00\x00\x00WAVEfmt "])
 def test_what_is_no_audio_fails_with_a_sentence(plane: DataPlane, data: bytes) -> None:
     plane.upload("clips", data, name="odd.wav")
