@@ -1,7 +1,8 @@
 """The collector: objects that nothing names are marked, and deleted when nothing names them a day later either.
 
 An object counts when a row of the catalog names it. Whoever writes one names it within minutes or dies: what is
-two days old, belongs to no job that may still run and has no row is left over from a crash.
+two days old, belongs to no job that may still run and has no row is left over from a crash. The same bytes may come
+again at any time, under the same key: `catalog/orphan_marks.py` says how that ends well.
 """
 
 import time
@@ -15,6 +16,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from audiofoundation.catalog import tables
 from audiofoundation.catalog.engine import read_session, write_session
+from audiofoundation.catalog.orphan_marks import deleting_marked
 from audiofoundation.catalog.tables import Asset, Checkpoint, DatasetVersion, DoomedObject, Item, Job, OrphanMark, Shard
 from audiofoundation.errors import Conflict
 from audiofoundation.identifiers import ItemId, derive_id
@@ -114,13 +116,20 @@ class Collector:
                 found.is_more = True
                 break
             role.renew()
-            if self._unnamed([entry]):  # a job may have named it since the listing
-                self.store.delete(entry.key)
+            if self._unnamed([entry]) and self._delete(entry):  # a job may have named it since the listing
                 found.deleted.append(entry.key)
                 _log.info("orphan_deleted", key=entry.key, size_bytes=entry.size_bytes)
                 self.sleep(1 / _DELETES_PER_S)
-        self._unmark(found.deleted)
         return found
+
+    def _delete(self, entry: ListedObject) -> bool:
+        """Delete the object unless it was written again, or is about to be; return whether it was deleted."""
+        if next(self.store.list_objects(entry.key), None) != entry:
+            return False
+        with deleting_marked(self.engine, entry.key) as is_marked:
+            if is_marked:
+                self.store.delete(entry.key)
+        return is_marked
 
     def _pages(self, found: Collected, role: Role) -> Iterator[list[ListedObject]]:
         """Yield objects that are old enough, some hundred at a time, counting all."""
@@ -164,11 +173,6 @@ class Collector:
                 adding = insert(OrphanMark).on_conflict_do_nothing(index_elements=["key"])
                 session.connection().execute(adding, rows)
         return {key for key in keys if key in marked and now - marked[key] >= self.rules.min_marked_s}
-
-    def _unmark(self, keys: Sequence[str]) -> None:
-        if keys:
-            with write_session(self.engine) as session:
-                self._forget(session, keys)
 
     @staticmethod
     def _forget(session: Session, keys: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, select
 from audiofoundation.catalog.bulk import insert_new
 from audiofoundation.catalog.engine import read_session, write_session
 from audiofoundation.catalog.item_states import ItemChange, change_items
+from audiofoundation.catalog.orphan_marks import forget_mark
 from audiofoundation.catalog.tables import Asset, Collection, Item
 from audiofoundation.errors import AudioFoundationError, NotFound, ObjectNotFound, RateLimited
 from audiofoundation.identifiers import Sha256, create_id
@@ -127,6 +128,7 @@ class ItemIngest:
                 failpoint(Failpoint.INGEST_VERIFIED)
                 key = raw_key(fetched.sha256)
                 if item.kind is not SourceKind.FILE:
+                    forget_mark(self.engine, key)
                     self.store.put_file(key, fetched.path)
                 failpoint(Failpoint.INGEST_STORED)
                 size_bytes = fetched.path.stat().st_size
