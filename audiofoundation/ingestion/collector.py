@@ -152,7 +152,7 @@ class Collector:
         """Return the objects that no row names and no job may still name."""
         keys = [_shard_key(entry.key) for entry in page]
         with read_session(self.engine) as session:
-            named = set[str | None]()
+            named: set[str | None] = set(_stored_originals(session, keys))
             for column, is_kept in _NAMING:
                 named.update(session.scalars(select(column).where(column.in_(keys), is_kept)))
             named.update(_pending_uploads(session, [key for key in keys if key not in named]))
@@ -188,9 +188,8 @@ def resume_purges(unit: UnitOfWork) -> int:
     return len(owners)
 
 
-# Which columns name objects. What is doomed is named until its own job has deleted it.
+# Which columns name objects, besides those of originals. What is doomed is named until its own job has deleted it.
 _NAMING: tuple[tuple[InstrumentedAttribute[str] | InstrumentedAttribute[str | None], ColumnElement[bool]], ...] = (
-    (Asset.key, Asset.tombstoned_at.is_(None)),
     (Shard.key, true()),
     (DatasetVersion.key, DatasetVersion.deleted_at.is_(None)),
     (tables.Dataset.manifest_key, true()),
@@ -213,6 +212,13 @@ def _owner_of(key: str) -> str:
         return derive_id("shard", shard[0], str(shard[1]))
     parts = key.split("/")
     return parts[1] if len(parts) > 1 else ""
+
+
+def _stored_originals(session: Session, keys: Sequence[str]) -> Sequence[str]:
+    """Of these original bytes, the ones that an asset names: found by their hashes, which have an index."""
+    hashes = [key.rpartition("/")[2] for key in keys if key.startswith("raw/")]
+    is_kept = Asset.sha256.in_(hashes) & Asset.tombstoned_at.is_(None)
+    return session.scalars(select(Asset.key).where(is_kept)).all() if hashes else ()
 
 
 def _pending_uploads(session: Session, keys: Sequence[str]) -> set[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine, select
 
+from audiofoundation.catalog.bulk import is_one_of
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.catalog.tables import Asset, DatasetItem, Item, Shard
 from audiofoundation.identifiers import AssetId, ItemId, Sha256
@@ -72,23 +73,23 @@ def _items_of(engine: Engine, shard_id: str) -> Sequence[str]:
 
 
 def _read_page(engine: Engine, dataset_id: str, ids: Sequence[str]) -> list[DatasetRecording]:
-    statement = (
-        select(DatasetItem, Item, Asset, Shard)
-        .join(Item, Item.id == DatasetItem.item_id)
-        .join(Asset, Asset.id == Item.asset_id)
-        .join(Shard, Shard.id == DatasetItem.shard_id)
-        .where(
-            DatasetItem.dataset_id == dataset_id,
-            DatasetItem.item_id.in_(ids),
-            DatasetItem.state == DatasetItemState.DONE,
-            DatasetItem.removed_generation.is_(None),
-            Asset.tombstoned_at.is_(None),
-            Shard.state == ShardState.COMMITTED,
-        )
-        .order_by(DatasetItem.item_id)
-    )
     with read_session(engine) as session:
-        return [_to_recording(member, item, asset, shard) for member, item, asset, shard in session.execute(statement)]
+        rows = session.execute(
+            select(DatasetItem, Item, Asset, Shard)
+            .join(Item, Item.id == DatasetItem.item_id)
+            .join(Asset, Asset.id == Item.asset_id)
+            .join(Shard, Shard.id == DatasetItem.shard_id)
+            .where(
+                DatasetItem.dataset_id == dataset_id,
+                is_one_of(session, DatasetItem.item_id, ids),
+                DatasetItem.state == DatasetItemState.DONE,
+                DatasetItem.removed_generation.is_(None),
+                Asset.tombstoned_at.is_(None),
+                Shard.state == ShardState.COMMITTED,
+            )
+            .order_by(DatasetItem.item_id)
+        )
+        return [_to_recording(member, item, asset, shard) for member, item, asset, shard in rows]
 
 
 def _to_recording(member: DatasetItem, item: Item, asset: Asset, shard: Shard) -> DatasetRecording:
