@@ -79,6 +79,7 @@ def read_session(engine: Engine) -> Iterator[Session]:
 
     Raises:
         StorageUnavailable: the catalog did not answer.
+        InvalidRequest: no column holds what was asked for.
     """
     with _translated_errors(), FORK_GATE.session(), Session(engine.execution_options(**_READ_OPTIONS)) as session:
         yield session
@@ -91,6 +92,7 @@ def write_session(engine: Engine) -> Iterator[Session]:
     Raises:
         StorageUnavailable: the catalog did not answer.
         Conflict: a unique or foreign key contradicts the write.
+        InvalidRequest: no column holds a value.
     """
     with _translated_errors(), FORK_GATE.session(), Session(engine, expire_on_commit=False) as session:
         # The lock comes first, so that nothing read here is stale when it is written (SQLite).
@@ -101,11 +103,13 @@ def write_session(engine: Engine) -> Iterator[Session]:
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
-    """Turn SQLAlchemy's errors into StorageUnavailable and Conflict."""
+    """Turn SQLAlchemy's errors into StorageUnavailable, Conflict and InvalidRequest."""
     try:
         yield
     except exc.IntegrityError as error:
         raise Conflict(f"The catalog refuses the write: {error.orig}") from error
+    except exc.DataError as error:  # PostgreSQL's text holds no NUL, and its numbers end somewhere
+        raise InvalidRequest(f"The catalog cannot hold such a value: {_cause_of(error)}.") from error
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         raise StorageUnavailable(f"The catalog did not answer: {_cause_of(error)}. Try again.") from error
 

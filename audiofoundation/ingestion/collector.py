@@ -1,7 +1,8 @@
 """The collector: objects that nothing names are marked, and deleted when nothing names them a day later either.
 
 An object counts when a row of the catalog names it. Whoever writes one names it within minutes or dies: what is
-two days old, belongs to no job that may still run and has no row is left over from a crash.
+two days old, belongs to no job that may still run and has no row is left over from a crash. The same bytes may come
+again at any time, under the same key: `catalog/orphan_marks.py` says how that ends well.
 """
 
 import time
@@ -15,6 +16,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from audiofoundation.catalog import tables
 from audiofoundation.catalog.engine import read_session, write_session
+from audiofoundation.catalog.orphan_marks import deleting_marked
 from audiofoundation.catalog.tables import Asset, Checkpoint, DatasetVersion, DoomedObject, Item, Job, OrphanMark, Shard
 from audiofoundation.errors import Conflict
 from audiofoundation.identifiers import ItemId, derive_id
@@ -114,13 +116,20 @@ class Collector:
                 found.is_more = True
                 break
             role.renew()
-            if self._unnamed([entry]):  # a job may have named it since the listing
-                self.store.delete(entry.key)
+            if self._unnamed([entry]) and self._delete(entry):  # a job may have named it since the listing
                 found.deleted.append(entry.key)
                 _log.info("orphan_deleted", key=entry.key, size_bytes=entry.size_bytes)
                 self.sleep(1 / _DELETES_PER_S)
-        self._unmark(found.deleted)
         return found
+
+    def _delete(self, entry: ListedObject) -> bool:
+        """Delete the object unless it was written again, or is about to be; return whether it was deleted."""
+        if next(self.store.list_objects(entry.key), None) != entry:
+            return False
+        with deleting_marked(self.engine, entry.key) as is_marked:
+            if is_marked:
+                self.store.delete(entry.key)
+        return is_marked
 
     def _pages(self, found: Collected, role: Role) -> Iterator[list[ListedObject]]:
         """Yield objects that are old enough, some hundred at a time, counting all."""
@@ -143,7 +152,7 @@ class Collector:
         """Return the objects that no row names and no job may still name."""
         keys = [_shard_key(entry.key) for entry in page]
         with read_session(self.engine) as session:
-            named = set[str | None]()
+            named: set[str | None] = set(_stored_originals(session, keys))
             for column, is_kept in _NAMING:
                 named.update(session.scalars(select(column).where(column.in_(keys), is_kept)))
             named.update(_pending_uploads(session, [key for key in keys if key not in named]))
@@ -165,11 +174,6 @@ class Collector:
                 session.connection().execute(adding, rows)
         return {key for key in keys if key in marked and now - marked[key] >= self.rules.min_marked_s}
 
-    def _unmark(self, keys: Sequence[str]) -> None:
-        if keys:
-            with write_session(self.engine) as session:
-                self._forget(session, keys)
-
     @staticmethod
     def _forget(session: Session, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), _CHUNK):
@@ -184,9 +188,8 @@ def resume_purges(unit: UnitOfWork) -> int:
     return len(owners)
 
 
-# Which columns name objects. What is doomed is named until its own job has deleted it.
+# Which columns name objects, besides those of originals. What is doomed is named until its own job has deleted it.
 _NAMING: tuple[tuple[InstrumentedAttribute[str] | InstrumentedAttribute[str | None], ColumnElement[bool]], ...] = (
-    (Asset.key, Asset.tombstoned_at.is_(None)),
     (Shard.key, true()),
     (DatasetVersion.key, DatasetVersion.deleted_at.is_(None)),
     (tables.Dataset.manifest_key, true()),
@@ -209,6 +212,13 @@ def _owner_of(key: str) -> str:
         return derive_id("shard", shard[0], str(shard[1]))
     parts = key.split("/")
     return parts[1] if len(parts) > 1 else ""
+
+
+def _stored_originals(session: Session, keys: Sequence[str]) -> Sequence[str]:
+    """Of these original bytes, the ones that an asset names: found by their hashes, which have an index."""
+    hashes = [key.rpartition("/")[2] for key in keys if key.startswith("raw/")]
+    is_kept = Asset.sha256.in_(hashes) & Asset.tombstoned_at.is_(None)
+    return session.scalars(select(Asset.key).where(is_kept)).all() if hashes else ()
 
 
 def _pending_uploads(session: Session, keys: Sequence[str]) -> set[str]:

@@ -13,15 +13,17 @@ from sqlalchemy import Engine, select
 from audiofoundation.catalog.bulk import insert_new
 from audiofoundation.catalog.engine import read_session, write_session
 from audiofoundation.catalog.item_states import ItemChange, change_items
+from audiofoundation.catalog.orphan_marks import forget_mark
 from audiofoundation.catalog.tables import Asset, Collection, Item
 from audiofoundation.errors import AudioFoundationError, NotFound, ObjectNotFound, RateLimited
 from audiofoundation.identifiers import Sha256, create_id
 from audiofoundation.ingestion.catalog_items import set_state
 from audiofoundation.ingestion.excerpts import Excerpts
 from audiofoundation.ingestion.fetch import FetchBudget, RobotsRefused, fetch_to_file, read_range
+from audiofoundation.ingestion.item_values import FetchedBytes, ItemToIngest, Provenance
 from audiofoundation.ingestion.job_directory import job_directory
 from audiofoundation.ingestion.planner import Planner
-from audiofoundation.ingestion.policy import UNLIMITED, Policy, PolicyScope, policy_for
+from audiofoundation.ingestion.policy import UNLIMITED, PolicyScope, policy_for
 from audiofoundation.ingestion.probe import RangeReader, Stage, Verdict, judge, probe_ranges, write_verdict
 from audiofoundation.ingestion.probe_labels import Labeller
 from audiofoundation.ingestion.source import SourceKind
@@ -42,47 +44,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 _FETCH_WALL_S = 700.0  # under the broker's hard limit of one job
-
-
-@dataclass(frozen=True, slots=True)
-class ItemToIngest:
-    """What the job needs to know of its item."""
-
-    id: str
-    kind: SourceKind
-    source: str
-    canonical: str
-    license: str | None
-    listed_s: float | None
-    policy: Policy
-    asset_sha256: Sha256 | None
-    num_rechecks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where the bytes came from. None: the source said nothing."""
-
-    tool_version: str
-    title: str | None = None
-    channel: str | None = None
-    license: str | None = None
-    advertised_s: float | None = None
-
-    def columns(self) -> dict[str, str]:
-        """What the item's row learns."""
-        known = {"title": self.title, "channel": self.channel, "license": self.license}
-        return {"tool_version": self.tool_version, **{name: text for name, text in known.items() if text}}
-
-
-@dataclass(frozen=True, slots=True)
-class FetchedBytes:
-    """A local file with the original bytes, where they came from, and whether ranges of them were judged before."""
-
-    path: Path
-    sha256: Sha256
-    provenance: Provenance
-    is_probed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +90,23 @@ class ItemIngest:
                     if item.kind is not SourceKind.FILE:
                         check_not_cut_short(audio, listed_s=item.listed_s)
                 failpoint(Failpoint.INGEST_VERIFIED)
-                size_bytes = fetched.path.stat().st_size
-                if item.kind is not SourceKind.FILE:
-                    with span("store", {"num_bytes": size_bytes}):
-                        self.store.put_file(raw_key(fetched.sha256), fetched.path)
+                size_bytes = self._keep(item, fetched)
                 failpoint(Failpoint.INGEST_STORED)
         except RobotsRefused as error:
             return _refused(item, claim, ItemRefused(RefusalClass.ROBOTS, error.message))
         except ItemRefused as refusal:
             return _refused(item, claim, refusal)
         return self._stored(item, claim, fetched, audio, size_bytes)
+
+    def _keep(self, item: ItemToIngest, fetched: FetchedBytes) -> int:
+        """Put the bytes into the store, where uploads are already; return how many they are."""
+        size_bytes = fetched.path.stat().st_size
+        if item.kind is not SourceKind.FILE:
+            with span("store", {"num_bytes": size_bytes}):
+                key = raw_key(fetched.sha256)
+                forget_mark(self.engine, key)
+                self.store.put_file(key, fetched.path)
+        return size_bytes
 
     def on_failure(self, unit: UnitOfWork, claim: Claim, error: AudioFoundationError) -> None:
         """Mark the item failed when its job has ended without it."""

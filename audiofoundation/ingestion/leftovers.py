@@ -22,10 +22,11 @@ def remove_leftovers(work_dir: Path, engine: Engine) -> int:
     """
     if not work_dir.is_dir():
         return 0
+    found = list(work_dir.iterdir())  # before asking: a job that is claimed in between makes a directory that stays
     with read_session(engine) as session:
         is_held = (Job.state == JobState.RUNNING) & (Job.lease_until > time.time())
         held = set(session.scalars(select(Job.id).where(is_held)))
-    left = [path for path in work_dir.iterdir() if path.name not in held]
+    left = [path for path in found if path.name not in held]
     for path in left:
         shutil.rmtree(path, ignore_errors=True)
     return len(left)

@@ -17,7 +17,8 @@ _YANDEX_TRACK = re.compile(
     r"https?://music\.yandex\.(?:ru|com|by|kz|uz)/(?:album/\d{1,20}/)?track/(\d{1,20})/?(?:\?.*)?"
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # PostgreSQL takes no NUL, UTF-8 no half of a pair
+# PostgreSQL takes no NUL, terminals obey control characters, UTF-8 has no half of a pair.
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 YOUTUBE_HOSTS = frozenset(
     {"youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "www.youtube-nocookie.com"}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from audiofoundation.ingestion.fetch import FetchBudget, fetch_to_file
-from audiofoundation.ingestion.item_job import FetchedBytes, ItemToIngest, Provenance
+from audiofoundation.ingestion.item_values import FetchedBytes, ItemToIngest, Provenance
 from audiofoundation.ingestion.sources.yandex_music import YandexMusic
 from audiofoundation.settings import FetchSettings
 from audiofoundation.telemetry.tracing import span

@@ -15,6 +15,7 @@ from yt_dlp.networking import Request
 from yt_dlp.utils import DownloadCancelled, YoutubeDLError
 
 from audiofoundation.errors import DeadlineExceeded, FetchFailed, PayloadTooLarge
+from audiofoundation.ingestion.list_records import plain_text
 from audiofoundation.ingestion.policy import Policy
 from audiofoundation.ingestion.states import ItemRefused, RefusalClass
 from audiofoundation.ingestion.youtube_errors import translate
@@ -135,7 +136,14 @@ def to_video_info(metadata: dict[str, Any]) -> VideoInfo:
 
     def text(name: str) -> str | None:
         value = metadata.get(name)
-        return value[:500] if isinstance(value, str) and value else None
+        # Nothing is left out of what is judged: a licence with a character too many is another one.
+        if not isinstance(value, str):
+            return None
+        return "".join(c if c.isprintable() else "\ufffd" for c in value[:500]) or None
+
+    def shown(name: str) -> str | None:
+        value = metadata.get(name)
+        return plain_text(value) if isinstance(value, str) else None
 
     def number(name: str) -> float | None:
         value = metadata.get(name)
@@ -144,8 +152,8 @@ def to_video_info(metadata: dict[str, Any]) -> VideoInfo:
     age = metadata.get("age_limit")
     return VideoInfo(
         video_id=text("id") or "",
-        title=text("title"),
-        channel=text("channel") or text("uploader"),
+        title=shown("title"),
+        channel=shown("channel") or shown("uploader"),
         channel_id=text("channel_id"),
         license=text("license"),
         duration_s=number("duration"),

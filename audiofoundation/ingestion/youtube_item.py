@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from audiofoundation.identifiers import sha256_of_stream
-from audiofoundation.ingestion.item_job import FetchedBytes, Provenance
+from audiofoundation.ingestion.item_values import FetchedBytes, Provenance
 from audiofoundation.ingestion.youtube import TOOL_VERSION, OpenVideo
 from audiofoundation.jobs.lease import Claim, renew
 from audiofoundation.settings import JobSettings

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, func, select, update
 
 from audiofoundation.catalog.engine import read_session
+from audiofoundation.catalog.orphan_marks import forget_mark
 from audiofoundation.catalog.tables import Dataset, DatasetItem, Shard
 from audiofoundation.errors import AudioFoundationError, NotFound
 from audiofoundation.identifiers import CollectionId, DatasetId, Sha256, sha256_of
@@ -34,6 +35,7 @@ class DatasetCommit:
         data = manifest.to_bytes()
         digest = sha256_of(data)
         key = manifest_key(manifest.dataset_id, digest)
+        forget_mark(self.engine, key)
         with span("store", {"num_bytes": len(data), "num_shards": len(manifest.shards)}):
             self.store.put_bytes(key, data, content_type="application/json")
         failpoint(Failpoint.MANIFEST_STORED)

@@ -4,7 +4,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import exists, func, insert, select, update
+from sqlalchemy.orm import aliased
 
 from audiofoundation.catalog.tables import Asset, Collection, Dataset, DatasetItem, Item, Shard
 from audiofoundation.identifiers import CollectionId, DatasetId, derive_id
@@ -115,24 +116,20 @@ def _missing_items(unit: UnitOfWork, dataset: Dataset) -> list[PlannedItem]:
 
     Of items with the same bytes (one recording under several addresses) one stands for all, in takedowns too.
     """
-    # As a table of its own: SQLite would look through the dataset for every item again.
+    # Two entries of indexes for each item tell that almost all are there. Which bytes are there under another address
+    # is asked of the few that are left, as a set: item by item, bytes with many addresses would cost their square.
+    is_there = exists().where(DatasetItem.dataset_id == dataset.id, DatasetItem.item_id == Item.id)
+    is_new = (Item.collection_id == dataset.collection_id) & (Item.state == _STORED) & ~is_there
+    twin = aliased(Item)
     held = (
-        select(Item.asset_id)
-        .join(DatasetItem, DatasetItem.item_id == Item.id)
-        .where(DatasetItem.dataset_id == dataset.id)
-        .distinct()
-        .subquery()
+        select(twin.asset_id)
+        .join(DatasetItem, (DatasetItem.dataset_id == dataset.id) & (DatasetItem.item_id == twin.id))
+        .where(twin.asset_id.in_(select(Item.asset_id).where(is_new)))
     )
     rows = unit.session.execute(
         select(Item.id, Item.asset_id, Asset.duration_s)
         .join(Asset, Asset.id == Item.asset_id)
-        .outerjoin(held, held.c.asset_id == Item.asset_id)
-        .where(
-            Item.collection_id == dataset.collection_id,
-            Item.state == _STORED,
-            Asset.tombstoned_at.is_(None),
-            held.c.asset_id.is_(None),
-        )
+        .where(is_new, Asset.tombstoned_at.is_(None), Item.asset_id.not_in(held))
         .order_by(Item.id)
     )
     firsts: dict[str | None, PlannedItem] = {}

@@ -1,10 +1,11 @@
 """The recordings of a dataset one by one, with where they came from: what its manifest for others lists."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, select, tuple_
+from sqlalchemy import Engine, select
 
+from audiofoundation.catalog.bulk import is_one_of
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.catalog.tables import Asset, DatasetItem, Item, Shard
 from audiofoundation.identifiers import AssetId, ItemId, Sha256
@@ -50,36 +51,45 @@ class DatasetRecording:
 def iterate_recordings(engine: Engine, dataset_id: str) -> Iterator[DatasetRecording]:
     """Yield a dataset's recordings in order of shard and item, a page per transaction: memory stays bounded.
 
-    Recordings that were taken down are not among them.
+    Recordings that were taken down are not among them, nor are shards that are committed in the meantime.
     """
-    after = (-1, "")
-    while True:
-        page = _read_page(engine, dataset_id, after)
-        yield from page
-        if len(page) < _PAGE:
-            return
-        after = (page[-1].shard_index, page[-1].item_id)
+    for shard_id in _committed_shards(engine, dataset_id):
+        ids = _items_of(engine, shard_id)
+        for start in range(0, len(ids), _PAGE):
+            yield from _read_page(engine, dataset_id, ids[start : start + _PAGE])
 
 
-def _read_page(engine: Engine, dataset_id: str, after: tuple[int, str]) -> list[DatasetRecording]:
-    statement = (
-        select(DatasetItem, Item, Asset, Shard)
-        .join(Item, Item.id == DatasetItem.item_id)
-        .join(Asset, Asset.id == Item.asset_id)
-        .join(Shard, Shard.id == DatasetItem.shard_id)
-        .where(
-            DatasetItem.dataset_id == dataset_id,
-            DatasetItem.state == DatasetItemState.DONE,
-            DatasetItem.removed_generation.is_(None),
-            Asset.tombstoned_at.is_(None),
-            Shard.state == ShardState.COMMITTED,
-            tuple_(Shard.shard_index, DatasetItem.item_id) > after,
-        )
-        .order_by(Shard.shard_index, DatasetItem.item_id)
-        .limit(_PAGE)
-    )
+def _committed_shards(engine: Engine, dataset_id: str) -> Sequence[str]:
+    is_committed = (Shard.dataset_id == dataset_id) & (Shard.state == ShardState.COMMITTED)
     with read_session(engine) as session:
-        return [_to_recording(member, item, asset, shard) for member, item, asset, shard in session.execute(statement)]
+        return session.scalars(select(Shard.id).where(is_committed).order_by(Shard.shard_index)).all()
+
+
+def _items_of(engine: Engine, shard_id: str) -> Sequence[str]:
+    """Return the ids alone, in order: sorting whole rows again for every page of them costs their square."""
+    is_done = (DatasetItem.shard_id == shard_id) & (DatasetItem.state == DatasetItemState.DONE)
+    with read_session(engine) as session:
+        return session.scalars(select(DatasetItem.item_id).where(is_done).order_by(DatasetItem.item_id)).all()
+
+
+def _read_page(engine: Engine, dataset_id: str, ids: Sequence[str]) -> list[DatasetRecording]:
+    with read_session(engine) as session:
+        rows = session.execute(
+            select(DatasetItem, Item, Asset, Shard)
+            .join(Item, Item.id == DatasetItem.item_id)
+            .join(Asset, Asset.id == Item.asset_id)
+            .join(Shard, Shard.id == DatasetItem.shard_id)
+            .where(
+                DatasetItem.dataset_id == dataset_id,
+                is_one_of(session, DatasetItem.item_id, ids),
+                DatasetItem.state == DatasetItemState.DONE,
+                DatasetItem.removed_generation.is_(None),
+                Asset.tombstoned_at.is_(None),
+                Shard.state == ShardState.COMMITTED,
+            )
+            .order_by(DatasetItem.item_id)
+        )
+        return [_to_recording(member, item, asset, shard) for member, item, asset, shard in rows]
 
 
 def _to_recording(member: DatasetItem, item: Item, asset: Asset, shard: Shard) -> DatasetRecording:

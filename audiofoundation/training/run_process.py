@@ -18,6 +18,7 @@ import torch
 from sqlalchemy import select
 
 from audiofoundation.catalog.engine import create_catalog_engine, read_session
+from audiofoundation.catalog.orphan_marks import forget_mark
 from audiofoundation.catalog.tables import Item, Model
 from audiofoundation.errors import (
     AudioFoundationError,
@@ -202,6 +203,7 @@ class Attempt:
         with path.open("rb") as stream:
             digest = sha256_of_stream(stream)
         key = model_key(name, digest)
+        forget_mark(self.ledger.engine, key)
         size_bytes = self.store.put_file(key, path).size_bytes
         self.ledger.complete(header, StoredObject(key, size_bytes, digest), losses)
         _log.info("model_registered", model=name, sha256=digest)

@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from audiofoundation.catalog.engine import read_session
 from audiofoundation.ingestion.lineage import NodeKind, lineage_of
 from audiofoundation.ingestion.takedown import Takedown, take_down
+from audiofoundation.transport.plain_text import PLAIN_TEXT
 from services.ingest.schemas import Text
 from services.ingest.wiring import Container
 
-Target = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Target = Annotated[str, Field(min_length=1, max_length=4096, pattern=PLAIN_TEXT)]
 _NO_REASON = "taken down by the operator"
 
 

@@ -1,11 +1,13 @@
 """HTTP routes of the ingest service."""
 
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from audiofoundation.catalog.engine import read_session
+from audiofoundation.catalog.orphan_marks import forget_mark
 from audiofoundation.errors import Conflict
 from audiofoundation.identifiers import ItemId, Sha256
 from audiofoundation.ingestion.catalog_items import (
@@ -131,9 +133,9 @@ def _add_item_routes(router: APIRouter, container: Container) -> None:
         license_text: Annotated[Text | None, Query(alias="license", description="Of the recording")] = None,
     ) -> UploadStored:
         digest = Sha256(parse_source(f"sha256:{sha256}").text)
-        await run_in_threadpool(_require_welcome, container, digest)
+        await run_in_threadpool(_require_place, container, collection, digest)
         async with receive(request.stream(), container.spool_dir, sha256=digest) as path:
-            await run_in_threadpool(container.store.put_file, raw_key(digest), path)
+            await run_in_threadpool(_store, container, raw_key(digest), path)
             failpoint(Failpoint.UPLOAD_STORED)
         line = SourceLine(name, title=name, license=license_text)
         item_id, is_new = await run_in_threadpool(_add_upload, container, collection, digest, line)
@@ -148,9 +150,16 @@ def _add_upload(container: Container, collection: str, sha256: Sha256, line: Sou
         return item_id, is_new
 
 
-def _require_welcome(container: Container, sha256: Sha256) -> None:
+def _store(container: Container, key: str, path: Path) -> None:
+    forget_mark(container.queue.engine, key)
+    container.store.put_file(key, path)
+
+
+def _require_place(container: Container, collection: str, sha256: Sha256) -> None:
+    """Ask before the bytes come: what no collection takes is not stored."""
     try:
         with read_session(container.queue.engine) as session:
+            get_collection(session, collection)
             require_welcome(session, sha256)
     except ItemRefused as refusal:
         raise Conflict(f"this recording was taken down and is not taken again: {refusal.message}") from refusal

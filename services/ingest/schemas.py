@@ -5,11 +5,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from audiofoundation.ingestion.policy import PolicyScope
+from audiofoundation.transport.plain_text import PLAIN_TEXT
 
-# No control characters: PostgreSQL takes no NUL, and nothing else of them belongs in a name.
-_PLAIN = r"^[^\x00-\x1f\x7f]*$"
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Text = Annotated[str, Field(max_length=500, pattern=_PLAIN)]
+Text = Annotated[str, Field(max_length=500, pattern=PLAIN_TEXT)]
 MAX_SOURCES = 10_000
 
 

@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from audiofoundation.features.descriptors import Descriptors
 from audiofoundation.preprocessing.options import DEFAULT_LUFS, DEFAULT_MIN_SEGMENT_S, DEFAULT_PRESET, DEFAULT_SEGMENT_S
 from audiofoundation.preprocessing.thresholds import QualityThresholds
+from audiofoundation.transport.plain_text import PLAIN_TEXT
 
-_Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_Text = Annotated[str, Field(min_length=1, max_length=200, pattern=PLAIN_TEXT)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Threshold = Annotated[float, Field(allow_inf_nan=False)] | None
 

@@ -106,6 +106,13 @@ def test_bytes_that_changed_on_the_way_are_refused(plane: DataPlane) -> None:
     assert plane.items("clips") == []
 
 
+def test_an_upload_into_no_collection_stores_nothing(plane: DataPlane) -> None:
+    data = recordings(1)[0].read_bytes()
+    answer = plane.client.put(f"/v1/collections/none/files/{sha256_of(data)}", params={"name": "a"}, content=data)
+    assert answer.status_code == 404
+    assert not plane.store.exists(raw_key(sha256_of(data)))
+
+
 @pytest.mark.parametrize("data", [b"", b"just some text, no audio", b"RIFF\x24\x00\x00\x00WAVEfmt "])
 def test_what_is_no_audio_fails_with_a_sentence(plane: DataPlane, data: bytes) -> None:
     plane.upload("clips", data, name="odd.wav")
@@ -305,11 +312,20 @@ def test_the_policy_judges_uploads_when_the_collection_says_so(plane: DataPlane,
     assert plane.get("/v1/collections/strict")["error_classes"] == {"too_short": 1}
 
 
-@pytest.mark.parametrize("name", ["a\x00b", "", "x" * 501])
+@pytest.mark.parametrize("name", ["a\x00b", "a\x9b31m", "", "x" * 501])
 def test_names_that_no_catalog_takes_are_refused(plane: DataPlane, name: str) -> None:
     digest = sha256_of(b"x")
     answer = plane.client.put(f"/v1/collections/clips/files/{digest}", params={"name": name}, content=b"x")
     assert answer.status_code in (400, 422)
+
+
+@pytest.mark.parametrize("name", ["title", "channel", "license"])
+@pytest.mark.parametrize("text", ["a\x00b", "\x1b[31m", "\x9b31m", "\x85"])
+def test_what_terminals_obey_is_no_text_of_a_source(plane: DataPlane, name: str, text: str) -> None:
+    body = {"sources": [{"source": "https://example.com/a.mp3", name: text}]}
+    answer = plane.client.post("/v1/collections/clips/items", json=body)
+    assert answer.status_code == 422
+    assert plane.items("clips") == []
 
 
 def test_nothing_is_left_behind_on_the_worker(plane: DataPlane) -> None:

@@ -6,7 +6,7 @@ from itertools import islice
 from urllib.parse import urljoin
 
 from audiofoundation.ingestion.licenses import name_of_deed
-from audiofoundation.ingestion.list_files import plain_text, to_seconds
+from audiofoundation.ingestion.list_records import plain_text, to_seconds
 from audiofoundation.ingestion.source import SourceLine
 from audiofoundation.ingestion.sources.documents import fetch_document
 from audiofoundation.ingestion.sources.feed_xml import Entry, read_entries

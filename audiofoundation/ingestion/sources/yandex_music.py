@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from audiofoundation.errors import FetchFailed, FetchRefused
-from audiofoundation.ingestion.list_files import plain_text
+from audiofoundation.ingestion.list_records import plain_text
 from audiofoundation.ingestion.source import SourceLine
 from audiofoundation.ingestion.sources.protocol import Page, Reading
 from audiofoundation.ingestion.states import ItemRefused, RefusalClass

@@ -11,7 +11,7 @@ from yt_dlp import YoutubeDL
 from yt_dlp.utils import YoutubeDLError
 
 from audiofoundation.errors import FetchRefused
-from audiofoundation.ingestion.list_files import plain_text
+from audiofoundation.ingestion.list_records import plain_text
 from audiofoundation.ingestion.source import SourceLine
 from audiofoundation.ingestion.sources.protocol import Page, Reading
 from audiofoundation.ingestion.youtube import TOOL_VERSION, build_options

@@ -9,7 +9,8 @@ import pytest
 from pyarrow import parquet
 
 from audiofoundation.errors import FetchRefused, InvalidRequest
-from audiofoundation.ingestion.list_files import list_suffix, read_list, to_seconds
+from audiofoundation.ingestion.list_files import list_suffix, read_list
+from audiofoundation.ingestion.list_records import to_seconds
 from audiofoundation.ingestion.source import SourceLine
 from audiofoundation.ingestion.sources.http_list import HttpList
 from audiofoundation.ingestion.sources.protocol import Reading

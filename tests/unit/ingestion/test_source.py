@@ -55,6 +55,7 @@ def test_web_addresses_are_normalised() -> None:
         ("https://example.com/" + "a" * 3000, RejectionClass.TOO_LONG),
         ("sha256:xyz", RejectionClass.NOT_A_URL),
         ("https://example.com/\ud800", RejectionClass.UNSAFE_URL),
+        ("https://example.com/a\x9bb", RejectionClass.UNSAFE_URL),
         ("https://example.com/a\x00b", RejectionClass.UNSAFE_URL),
         (f"https://www.youtube.com/watch?v={ID}&a=\x00", RejectionClass.UNSAFE_URL),
     ],

@@ -198,6 +198,8 @@ def test_strange_metadata_is_no_surprise() -> None:
     assert (info.video_id, info.title, info.duration_s, info.age_limit, info.license) == ("", None, None, 0, None)
     with pytest.raises(ItemRefused):
         check_video(info, STRICT)
+    info = to_video_info({**RECORDED, "title": "a\x00\x9b31mb", "license": f"{RECORDED['license']}\x00"})
+    assert (info.title, info.license) == ("a31mb", f"{RECORDED['license']}\ufffd")
 
 
 @pytest.mark.parametrize(
