@@ -101,8 +101,12 @@ def _share_of_channel(samples: Float32) -> float:
     around = np.stack([samples[picks - 1], samples[picks], samples[picks + 1]])
     flats = np.maximum(np.maximum(around.min(axis=0), -around.max(axis=0)), 0)  # what three in a row do not fall under
     at_level, in_run = _cumulated(levels, peak), _cumulated(flats, peak)
+    # Of sound in few bits the levels lie some bins apart, and windows between them are empty by nature.
+    num_levels = int(np.count_nonzero(np.diff(at_level[_NUM_BINS // 2 :])))
     best = 0
     for width, ratio in _WINDOWS:
+        if 4 * num_levels <= _NUM_BINS and width * num_levels < _NUM_BINS:
+            continue  # narrower than two steps
         low = np.arange(_NUM_BINS // 2, _NUM_BINS - width + 1)
         here, beneath = at_level[low + width] - at_level[low], at_level[low] - at_level[low - 2 * width]
         above, flat = at_level[-1] - at_level[low + width], in_run[low + width] - in_run[low]

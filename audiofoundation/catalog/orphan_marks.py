@@ -2,6 +2,7 @@
 
 The collector deletes an object only while it holds the row of its mark, which is a day old; a writer forgets the mark
 before it writes. So either the deletion comes first and the object is written afterwards, or there is no deletion.
+On SQLite nobody else writes meanwhile: the deletion is tried once, for some seconds.
 """
 
 from collections.abc import Iterator
@@ -13,13 +14,14 @@ from audiofoundation.catalog.engine import read_session, write_session
 from audiofoundation.catalog.tables import OrphanMark
 
 
-def forget_mark(engine: Engine, key: str) -> None:
+def forget_mark(engine: Engine, *keys: str) -> None:
     """Have the collector leave alone what is about to be written; it waits for a deletion that is under way."""
+    is_one = OrphanMark.key.in_(keys)
     with read_session(engine) as session:
-        if session.get(OrphanMark, key) is None:
+        if not session.scalars(select(OrphanMark.key).where(is_one)).all():
             return
     with write_session(engine) as session:
-        session.execute(delete(OrphanMark).where(OrphanMark.key == key))
+        session.execute(delete(OrphanMark).where(is_one))
 
 
 @contextmanager

@@ -124,7 +124,11 @@ def add_items(
         rejected=parsed.rejected,
         examples=tuple(parsed.examples),
         missing=tuple(Sha256(sha) for sha in sorted(missing) if f"sha256:{sha}" not in present),
-        discoveries=tuple(request_discoveries(unit, collection.id, parsed.discoveries, is_plan=is_plan)),
+        discoveries=tuple(
+            request_discoveries(
+                unit, collection.id, parsed.discoveries, is_plan=is_plan, is_operators=discovery_id is None
+            )
+        ),
     )
 
 

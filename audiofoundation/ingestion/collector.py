@@ -128,7 +128,7 @@ class Collector:
             return False
         with deleting_marked(self.engine, entry.key) as is_marked:
             if is_marked:
-                self.store.delete(entry.key)
+                self.store.delete_at_once(entry.key)
         return is_marked
 
     def _pages(self, found: Collected, role: Role) -> Iterator[list[ListedObject]]:

@@ -51,11 +51,17 @@ def discovery_id_of(collection_id: str, address: DiscoveryAddress) -> str:
 
 
 def request_discoveries(
-    unit: UnitOfWork, collection_id: str, addresses: Mapping[DiscoveryAddress, str | None], *, is_plan: bool
+    unit: UnitOfWork,
+    collection_id: str,
+    addresses: Mapping[DiscoveryAddress, str | None],
+    *,
+    is_plan: bool,
+    is_operators: bool = True,
 ) -> list[str]:
     """Have the addresses expanded from their start, again if that was done before; return their ids.
 
-    Each comes with the licence of what states none there; None leaves the one that was named before.
+    Each comes with the licence of what states none there; None leaves the one that was named before, and so does what
+    a list elsewhere says (`is_operators` is False then).
 
     What an expansion finds that is there already is not added again. One that is under way starts over when it
     was planned only and is now asked for in earnest, or when another licence is named with it.
@@ -65,7 +71,7 @@ def request_discoveries(
     now, refused = time.time(), _with_refused_licenses(unit.session, collection_id)
     ids = []
     for discovery_id, address in sorted((discovery_id_of(collection_id, address), address) for address in addresses):
-        wanted = _Wanted(is_plan, addresses[address], discovery_id in refused)
+        wanted = _Wanted(is_plan, addresses[address], is_operators, discovery_id in refused)
         if not _is_new(unit.session, discovery_id, collection_id, address, wanted, now):
             _ask_again(unit.session, discovery_id, wanted, now)
         enqueue_expansion(unit, discovery_id)
@@ -101,10 +107,14 @@ def discovery_page(session: Session, collection_id: str, *, cursor: str | None, 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What is asked of a discovery; `is_judged_again`: some of its items only their licence has kept out."""
+    """What is asked of a discovery, and whether by the operator.
+
+    `is_judged_again`: some of its items only their licence has kept out.
+    """
 
     is_plan: bool
     license: str | None
+    is_operators: bool
     is_judged_again: bool
 
 
@@ -132,7 +142,9 @@ def _is_new(
 
 def _ask_again(session: Session, discovery_id: str, wanted: _Wanted, now: float) -> None:
     found = session.scalars(select(Discovery).where(Discovery.id == discovery_id).with_for_update()).one()
-    license_text, is_under_way = wanted.license or found.license, found.state == DiscoveryState.QUEUED
+    may_name = wanted.is_operators or found.license is None
+    license_text = (wanted.license if may_name else None) or found.license
+    is_under_way = found.state == DiscoveryState.QUEUED
     becomes_real, is_relicensed = found.is_plan and not wanted.is_plan, license_text != found.license
     if is_under_way and not becomes_real and not is_relicensed:
         return

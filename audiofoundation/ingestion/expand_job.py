@@ -48,6 +48,8 @@ class _Started:
 
     address: DiscoveryAddress
     reading: Reading
+    is_plan: bool
+    license: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class DiscoveryExpand:
                     if page.num_entries and time.monotonic() > deadline:
                         return lambda unit: enqueue_expansion(unit, claim.subject_id)
         ended = _Ended(num_seen, validators, source.tool_version, is_unchanged)
-        return _finished(claim.subject_id, ended)
+        return _finished(claim.subject_id, found, ended)
 
     def on_failure(self, unit: UnitOfWork, claim: Claim, error: AudioFoundationError) -> None:
         """Write why the job has ended without a result; what it had found stays."""
@@ -105,7 +107,8 @@ class DiscoveryExpand:
         with read_session(self.queue.engine) as session:
             row = session.get_one(Discovery, discovery_id)
             address = DiscoveryAddress(DiscoveryKind(row.kind), row.address)
-            return _Started(address, Reading(directory, row.num_seen, row.validators))
+            reading = Reading(directory, row.num_seen, row.validators)
+            return _Started(address, reading, row.is_plan, row.license)
 
     @contextmanager
     def _way_out(self, kind: DiscoveryKind, claim: Claim) -> Iterator[EgressIdentity | None]:
@@ -162,10 +165,12 @@ def _read(pages: Iterator[Page]) -> Iterator[Page]:
         yield page
 
 
-def _finished(discovery_id: str, ended: _Ended) -> Effect:
+def _finished(discovery_id: str, started: _Started, ended: _Ended) -> Effect:
     def effect(unit: UnitOfWork) -> None:
         row = unit.session.scalars(select(Discovery).where(Discovery.id == discovery_id).with_for_update()).one()
-        if row.num_seen != ended.num_seen:
+        # "Not changed" says nothing of what was asked for meanwhile.
+        is_asked_anew = ended.is_unchanged and (row.is_plan, row.license) != (started.is_plan, started.license)
+        if row.num_seen != ended.num_seen or is_asked_anew:
             enqueue_expansion(unit, discovery_id)
             return
         # Nothing has changed there; what failed here is tried again all the same.

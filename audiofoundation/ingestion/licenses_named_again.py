@@ -3,7 +3,8 @@
 The operator's own line may, and so may the list or feed that named the licence before, or anybody where none was.
 An item that only its licence had kept out is queued again when today's policy takes it; one that waits is refused when
 a closed licence is named for it; one that is stored keeps its bytes, and its row says what was named. Refused videos
-stay as they are: their own pages decide, and cost a start to be asked.
+stay as they are: their own pages decide, and cost a start to be asked; of videos that wait only the operator, or who
+named them first, says more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -88,7 +89,8 @@ def _read(unit: UnitOfWork, ids: Sequence[str], *, is_locked: bool = False) -> l
 def _change_of(known: _Known, named: _Named, context: RowContext) -> ItemChange | None:
     """Return what becomes of an item by what is named for it; None where nothing does."""
     columns, kind, is_refused = named.columns(known), SourceKind(known.kind), known.state == ItemState.REJECTED
-    if is_refused and kind is SourceKind.YOUTUBE:
+    is_theirs = named.discovery_id not in (None, known.discovery_id)
+    if kind is SourceKind.YOUTUBE and (is_refused or is_theirs):
         return None
     policy = policy_for(kind, scope=context.scope, license_policy=context.license_policy)
     as_it_is = ItemChange(known.state, known.error_class, known.error, columns) if columns else None

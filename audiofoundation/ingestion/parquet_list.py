@@ -73,7 +73,7 @@ def _parse(message: bytes) -> list[tuple[int, SourceLine]] | str | None:
         if isinstance(parsed, dict):
             return None if parsed["error"] is None else str(parsed["error"])
         return [(number, SourceLine(*columns)) for number, *columns in parsed]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise _broken() from error
 
 

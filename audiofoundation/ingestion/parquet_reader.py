@@ -131,7 +131,7 @@ class _Rows:
         if pyarrow.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         if not _is_text(column.type):
-            return list(column.to_pylist())
+            return [_value_of(cell) for cell in column]
         column = column.cast(pyarrow.large_binary())
         lengths = compute.binary_length(column)
         if (compute.max(lengths).as_py() or 0) > MAX_CHARACTERS:
@@ -148,6 +148,14 @@ class _Rows:
 
     def _refusal(self, number: int, why: str) -> InvalidRequest:
         return InvalidRequest(f"row {number}: {why}; is it a list?")
+
+
+def _value_of(cell: "pyarrow.Scalar") -> object:
+    """A number or time as Python has it; None where Python has none."""
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _is_text(type_: "pyarrow.DataType") -> bool:

@@ -78,8 +78,14 @@ float clipped_share(struct picks *picks)
     float scale = (NUM_BINS - 0.5f) / peak;
     cumulate(at_level, picks->levels, count, scale);
     cumulate(in_run, picks->flats, count, scale);
+    /* Of sound in few bits the levels lie some bins apart, and windows between them are empty by nature. */
+    int num_levels = 0;
+    for (int bin = NUM_BINS / 2; bin < NUM_BINS; bin++)
+        num_levels += at_level[bin + 1] > at_level[bin];
     for (unsigned i = 0; i < sizeof(windows) / sizeof(*windows); i++) {
         long width = windows[i].width, found = 0;
+        if (4 * num_levels <= NUM_BINS && width * num_levels < NUM_BINS)
+            continue; /* narrower than two steps */
         for (long low = NUM_BINS / 2; low <= NUM_BINS - width; low++) {
             long flat = in_run[low + width] - in_run[low], beneath = at_level[low] - at_level[low - 2 * width];
             long above = count - at_level[low + width];

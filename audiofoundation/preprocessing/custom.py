@@ -103,6 +103,10 @@ class RecordingFeatures:
 
 def _time_limit_of(error: BaseException | None) -> SoftTimeLimitExceeded | None:
     """Return the end of the job's time, also where the function has wrapped it into another error."""
+    seen = set[int]()  # what a function raises may name itself as its cause
     while error is not None and not isinstance(error, SoftTimeLimitExceeded):
+        if id(error) in seen:
+            return None
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return error

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
 from audiofoundation.catalog.engine import read_session
+from audiofoundation.catalog.orphan_marks import forget_mark
 from audiofoundation.catalog.tables import Dataset, DatasetItem, Shard
 from audiofoundation.catalog.tombstones import doom
 from audiofoundation.errors import AudioFoundationError, ObjectCorrupt, ObjectNotFound
@@ -91,6 +92,7 @@ class ShardRewrite:
                 key = shard_key(shard.dataset_id, shard.shard_index, claim.attempt, summary.sha256)
                 index = writer.index().to_bytes()
                 with span("store", {"num_bytes": summary.size_bytes}):
+                    forget_mark(self.engine, key, index_key(key))
                     self.store.put_file(key, new)
                     self.store.put_bytes(index_key(key), index, content_type="application/json")
                 index_sha256 = sha256_of(index)

@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy import Engine, select, update
 
 from audiofoundation.catalog.engine import read_session
+from audiofoundation.catalog.orphan_marks import forget_mark
 from audiofoundation.catalog.tables import Asset, Dataset, DatasetItem, Item, Shard
 from audiofoundation.errors import (
     AudioFoundationError,
@@ -115,6 +116,7 @@ class ShardPreprocess:
                 key = shard_key(shard.dataset_id, shard.shard_index, claim.attempt, summary.sha256)
                 index = writer.index().to_bytes()
                 with span("store", {"num_bytes": summary.size_bytes}):
+                    forget_mark(self.engine, key, index_key(key))
                     self.store.put_file(key, path)
                     self.store.put_bytes(index_key(key), index, content_type="application/json")
                 failpoint(Failpoint.SHARD_STORED)

@@ -1,7 +1,8 @@
 """The one file that builds object keys.
 
 Keys of immutable objects carry their content hash and, where a job writes them, its attempt, so that two
-attempts never write the same object. A catalog row makes an object exist; nothing is ever overwritten.
+attempts never write the same object: only a job that is asked for again, which counts its attempts from one, may come
+to a key once more, with the same bytes. A catalog row makes an object exist.
 """
 
 from audiofoundation.identifiers import DatasetId, RunId, Sha256

@@ -22,6 +22,7 @@ from audiofoundation.storage.s3_errors import TransientStorageError, translated_
 
 OCTET_STREAM = "application/octet-stream"
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 5.0, 60.0
+_HURRIED_TIMEOUT_S = 5.0
 _MAX_CONNECTIONS = 16
 _PART_BYTES = 64 << 20
 _BLOCK_BYTES = 1 << 20
@@ -162,6 +163,11 @@ class ObjectStore:
 
         with_retries(delete)
 
+    def delete_at_once(self, key: str) -> None:
+        """As `delete`, but tried once and for a few seconds: for who holds a lock meanwhile."""
+        with translated_errors(key):
+            _connect(self.settings, read_timeout_s=_HURRIED_TIMEOUT_S).remove_object(self._bucket, key)
+
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys under the prefix. For garbage collection only: readers follow the catalog."""
         return (entry.key for entry in self.list_objects(prefix))
@@ -265,9 +271,9 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _PatientTls
 
 
-def _connect(settings: StorageSettings) -> Minio:
+def _connect(settings: StorageSettings, *, read_timeout_s: float = _READ_TIMEOUT_S) -> Minio:
     pool = urllib3.PoolManager(
-        timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
+        timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=read_timeout_s),
         maxsize=_MAX_CONNECTIONS,
         retries=False,  # with_retries is the one retry authority
     )

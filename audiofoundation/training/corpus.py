@@ -47,6 +47,7 @@ class Recording:
 
 _STATISTICS_STEP = 7
 _QUIETEST = math.log(1e-5)
+_MAX_LABELS = 10
 
 Window = tuple[Recording, int]
 """A recording and the corpus frame where a window of it starts."""
@@ -195,6 +196,9 @@ class WindowSampler:
             for label in {r.label for r in usable}:
                 rows = np.array([r.label == label for r in usable])
                 counts[rows] *= weights.get(label, 0.0) / counts[rows].sum()
+        if not counts.sum() > 0:
+            known = ", ".join(sorted({r.label for r in usable})[:_MAX_LABELS]) or "none"
+            raise InvalidRequest(f"weights name no label of the recordings; they have: {known}", param="overrides")
         self._cumulative = np.cumsum(counts / counts.sum())
 
     def draw(self, seed: int, step: int, batch: int) -> list[Window]:

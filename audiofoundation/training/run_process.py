@@ -102,6 +102,12 @@ class Attempt:
         recipe = _on_device(plan.recipe, self.settings)
         folder = self._fresh_folder()
         corpus = self._load_corpus(plan, folder)
+        try:
+            return self._train_on(corpus, plan, recipe, folder, stop)
+        finally:
+            corpus.close()
+
+    def _train_on(self, corpus: Corpus, plan: RunPlan, recipe: Recipe, folder: Path, stop: threading.Event) -> ExitCode:
         init = self._load_init(recipe)
         objective = create_objective(recipe, corpus, init=init)
         state = create_state(objective, recipe.trainer)
@@ -121,7 +127,6 @@ class Attempt:
             )
         finally:
             events.close()
-            corpus.close()
         reporter.finish(state)
         if state.step < recipe.trainer.num_steps:
             return ExitCode.PREEMPTED

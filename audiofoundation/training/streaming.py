@@ -8,7 +8,7 @@ where another stopped. An epoch visits every pool once, each for as many steps a
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 import structlog
 
-from audiofoundation.errors import InvalidRequest, ShardCorrupt
+from audiofoundation.errors import InvalidRequest, ShardCorrupt, StorageUnavailable
 from audiofoundation.shards.cache import ShardCache
 from audiofoundation.shards.dataset import ShardDataset
 from audiofoundation.shards.manifest import DatasetManifest, ShardRecord
@@ -25,6 +25,8 @@ from audiofoundation.shards.sample import Sample
 from audiofoundation.storage.object_store import ObjectStore
 from audiofoundation.training.corpus import Corpus
 from audiofoundation.training.shards_corpus import build_corpus
+
+_LEAVE_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +73,22 @@ def plan_pools(
     return pools, PoolPlan(tuple(max(1, round(each / frames_per_step)) for each in frames), seed)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A pool that is being joined for later, and how to have that left unfinished."""
+
+    number: int
+    corpus: "Future[Corpus | None]"
+    is_unwanted: threading.Event
+
+
+def _until(is_unwanted: threading.Event, samples: Iterator[Sample]) -> Iterator[Sample]:
+    for sample in samples:
+        if is_unwanted.is_set():
+            raise CancelledError
+        yield sample
+
+
 class PoolSource:
     """Gives each step its pool as a corpus, memory-mapped in a folder; the next one is being joined meanwhile.
 
@@ -89,8 +107,7 @@ class PoolSource:
         self._folder = folder
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="next-pool")
         self._number, self._corpus = -1, None  # type: tuple[int, Corpus | None]
-        self._ahead: tuple[int, Future[Corpus | None]] | None = None
-        self._is_closed = threading.Event()
+        self._ahead: _Ahead | None = None
 
     def at(self, step: int) -> Corpus | None:
         """Return what the step trains on; None where its pool cannot be used.
@@ -103,14 +120,19 @@ class PoolSource:
             self._number, self._corpus = number, self._take(number)
             following, _ = self._plan.stay(end)
             if following != number:
-                self._ahead = following, self._threads.submit(self._join, following)
+                is_unwanted = threading.Event()
+                joining = self._threads.submit(self._join, following, is_unwanted)
+                self._ahead = _Ahead(following, joining, is_unwanted)
             self._tidy({number, following})
         return self._corpus
 
     def close(self) -> None:
-        """Leave the pool that is being joined unfinished: a process that is asked to go does not wait for it."""
-        self._is_closed.set()
+        """Leave the pool that is being joined unfinished, and nothing on disk. Corpora that are in use stay so."""
+        if self._ahead is not None:
+            self._ahead.is_unwanted.set()
+            wait([self._ahead.corpus], timeout=_LEAVE_S)
         self._threads.shutdown(wait=False, cancel_futures=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def first(self) -> Corpus:
         """Return the first pool in the order of training that can be used.
@@ -130,30 +152,29 @@ class PoolSource:
 
     def _take(self, number: int) -> Corpus | None:
         ahead, self._ahead = self._ahead, None
-        if ahead is None:
-            return self._join(number)
-        found = ahead[1].result()
-        return found if ahead[0] == number else self._join(number)
+        if ahead is None or ahead.number != number:
+            if ahead is not None:
+                ahead.is_unwanted.set()
+            return self._join(number, threading.Event())
+        try:
+            return ahead.corpus.result()
+        except StorageUnavailable:  # it was away then; it may be back
+            return self._join(number, threading.Event())
 
-    def _join(self, number: int) -> Corpus | None:
+    def _join(self, number: int, is_unwanted: threading.Event) -> Corpus | None:
         folder = self._folder_of(number)
         shutil.rmtree(folder, ignore_errors=True)
         pool = self._manifest.model_copy(update={"shards": self._pools[number]})
         try:
-            # Each shard is read once: the cache holds one at a time.
-            with closing(ShardDataset(ShardCache(self._store, folder / "shards", max_bytes=1), pool)) as dataset:
-                corpus = build_corpus(self._until_closed(dataset.scan()), dataset.mel, folder)
+            # Each shard is read once: the cache holds one at a time, and one is open.
+            cache = ShardCache(self._store, folder / "shards", max_bytes=1)
+            with closing(ShardDataset(cache, pool, window_shards=1)) as dataset:
+                corpus = build_corpus(_until(is_unwanted, dataset.scan()), dataset.mel, folder)
         except (InvalidRequest, ShardCorrupt) as error:
             _log.warning("pool_left_out", pool=number, error=error.message)
             return None
         shutil.rmtree(folder / "shards")
         return corpus
-
-    def _until_closed(self, samples: Iterator[Sample]) -> Iterator[Sample]:
-        for sample in samples:
-            if self._is_closed.is_set():
-                raise CancelledError
-            yield sample
 
     def _tidy(self, kept: set[int]) -> None:
         """Remove the pools that are over; what of them is still mapped stays until it is let go."""

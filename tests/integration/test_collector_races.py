@@ -7,12 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
+from audiofoundation.catalog.engine import read_session
 from audiofoundation.catalog.orphan_marks import deleting_marked, forget_mark
+from audiofoundation.catalog.tables import Shard
 from audiofoundation.identifiers import sha256_of
 from audiofoundation.ingestion import item_job
 from audiofoundation.ingestion.collector import Collector, CollectorRules
+from audiofoundation.preprocessing import shard_job
+from audiofoundation.shards.index import index_key
 from audiofoundation.storage.keys import raw_key
 from audiofoundation.storage.object_store import ListedObject, ObjectStore
 from audiofoundation.telemetry.failpoints import Failpoint
@@ -26,6 +30,7 @@ from tests.data_plane import (
     serving_files,
     tone,
 )
+from tests.unit.jobs.handlers import make_due
 
 AT_ONCE = CollectorRules(min_age_s=0.0, min_marked_s=0.0, max_share=1.0)
 DEADLINE_S = 30.0
@@ -165,3 +170,49 @@ def test_what_is_younger_than_its_listing_stays_whoever_wrote_it(race: Race, mon
     assert race.collector.collect(is_applied=True).deleted == []
     race.writer.start()
     race.check()
+
+
+def test_a_shard_that_is_made_again_under_its_key_stays(
+    engine: Engine, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is asked for again after its last attempt counts attempts, and so keys, from one."""
+    plane = create_data_plane(engine, store, data_plane_settings(tmp_path / "data"))
+    plane.post("/v1/collections", {"name": "clips"})
+    plane.upload("clips", tone(tmp_path / "a.wav", 31.0).read_bytes())
+    plane.run_jobs()
+    with monkeypatch.context() as patched:
+        patched.setattr(shard_job, "failpoint", fail_when_stored)
+        plane.post("/v1/datasets", {"collection": "clips"})
+        for _ in range(6):
+            plane.run_jobs()
+            make_due(engine)
+    collector = Collector(engine, store, AT_ONCE, sleep=lambda _: None)
+    assert len(collector.collect(is_applied=True).orphans) >= 2
+    writer, delete = threading.Thread(target=make_again, args=(plane,)), store.delete_at_once
+
+    def delete_meanwhile(key: str) -> None:
+        if key.endswith(".tar") and key.rpartition("/")[2].startswith("1-"):
+            writer.start()
+            writer.join(2.0)  # it waits for the mark of this key, or is done
+        delete(key)
+
+    monkeypatch.setattr(store, "delete_at_once", delete_meanwhile)
+    collector.collect(is_applied=True)
+    writer.join(DEADLINE_S)
+    plane.run_jobs()
+
+    with read_session(engine) as session:
+        (shard,) = session.scalars(select(Shard))
+        assert shard.state == "committed"
+        assert store.exists(shard.key or "")
+        assert store.exists(index_key(shard.key or ""))
+
+
+def fail_when_stored(point: Failpoint) -> None:
+    if point is Failpoint.SHARD_STORED:
+        raise RuntimeError("the catalog is away")
+
+
+def make_again(plane: DataPlane) -> None:
+    plane.post("/v1/datasets", {"collection": "clips"})
+    plane.run_jobs()

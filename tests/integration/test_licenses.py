@@ -1,6 +1,7 @@
 """The licence gate from lists and feeds to the store: what is named later, by whom, and under which policy."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,14 @@ from audiofoundation.ingestion.catalog_items import add_items
 from audiofoundation.ingestion.discoveries import request_discoveries
 from audiofoundation.ingestion.parsed_lines import parse_lines
 from audiofoundation.ingestion.source import SourceLine
+from audiofoundation.ingestion.sources import feed
+from audiofoundation.ingestion.sources.documents import fetch_document
 from audiofoundation.ingestion.sources.protocol import DiscoveryAddress, DiscoveryKind
 from audiofoundation.jobs import lease
 from audiofoundation.jobs.kinds import JobKind
 from audiofoundation.jobs.owner import current_owner
 from audiofoundation.jobs.queue import JobQueue
+from audiofoundation.jobs.runner import run_pending
 from audiofoundation.settings import FetchSettings
 from audiofoundation.storage.object_store import ObjectStore
 from tests.data_plane import (
@@ -80,21 +84,21 @@ def test_a_feed_that_has_not_changed_is_judged_by_the_policy_of_today(
     engine: Engine, store: ObjectStore, plane: DataPlane, server: FileServer, tmp_path: Path
 ) -> None:
     server.files["/feed"] = feed_of(server)
-    feed = f"feed:{server.url('/feed')}"
-    assert ask(plane, feed)["error_class"] == "license"
+    source = f"feed:{server.url('/feed')}"
+    assert ask(plane, source)["error_class"] == "license"
     assert server.asked == ["/feed"]
 
     wide = plane_under(engine, store, tmp_path, LOOPBACK.model_copy(update={"license_policy": "all"}))
 
-    assert ask(wide, feed)["state"] == "stored"
+    assert ask(wide, source)["state"] == "stored"
 
 
 def test_a_licence_named_with_a_feed_is_that_of_entries_without_one(plane: DataPlane, server: FileServer) -> None:
     server.files["/feed"] = feed_of(server)
-    feed = f"feed:{server.url('/feed')}"
-    assert ask(plane, feed)["error_class"] == "license"
+    source = f"feed:{server.url('/feed')}"
+    assert ask(plane, source)["error_class"] == "license"
 
-    item = ask(plane, feed, "CC-BY-4.0")
+    item = ask(plane, source, "CC-BY-4.0")
 
     assert (item["state"], item["license"]) == ("stored", "CC-BY-4.0")
 
@@ -169,24 +173,26 @@ def test_a_licence_named_with_a_feed_that_still_waits_counts(
     plane: DataPlane, server: FileServer, license_text: str, state: str
 ) -> None:
     server.files["/feed"] = feed_of(server)
-    feed = f"feed:{server.url('/feed')}"
-    plane.post(ITEMS, {"sources": [{"source": feed, "license": "CC0"} if state == "rejected" else {"source": feed}]})
+    source = f"feed:{server.url('/feed')}"
+    plane.post(
+        ITEMS, {"sources": [{"source": source, "license": "CC0"} if state == "rejected" else {"source": source}]}
+    )
 
-    item = ask(plane, feed, license_text)
+    item = ask(plane, source, license_text)
 
     assert (item["state"], item["license"]) == (state, license_text)
 
 
 def test_a_licence_named_while_a_feed_is_read_is_that_of_its_entries(plane: DataPlane, server: FileServer) -> None:
     server.files["/feed"] = feed_of(server)
-    feed = f"feed:{server.url('/feed')}"
-    plane.post(ITEMS, {"sources": [feed]})
+    source = f"feed:{server.url('/feed')}"
+    plane.post(ITEMS, {"sources": [source]})
     jobs = plane.settings.jobs
     claim = lease.claim_next(plane.queue.engine, JobKind.INGEST_EXPAND, owner=current_owner(), settings=jobs)
     assert claim is not None
     read = plane.expand(claim)
 
-    plane.post(ITEMS, {"sources": [{"source": feed, "license": "CC-BY-4.0"}]})
+    plane.post(ITEMS, {"sources": [{"source": source, "license": "CC-BY-4.0"}]})
     lease.commit(plane.queue, claim, read)
     plane.run_jobs()
 
@@ -196,9 +202,9 @@ def test_a_licence_named_while_a_feed_is_read_is_that_of_its_entries(plane: Data
 
 def test_a_plan_does_not_take_back_what_was_asked_for_in_earnest(plane: DataPlane, server: FileServer) -> None:
     server.files["/feed"] = feed_of(server)
-    feed = f"feed:{server.url('/feed')}"
-    plane.post(ITEMS, {"sources": [feed]})
-    plane.post(ITEMS, {"sources": [{"source": feed, "license": "CC0"}], "plan": True})
+    source = f"feed:{server.url('/feed')}"
+    plane.post(ITEMS, {"sources": [source]})
+    plane.post(ITEMS, {"sources": [{"source": source, "license": "CC0"}], "plan": True})
 
     plane.run_jobs()
 
@@ -288,6 +294,76 @@ def test_the_line_that_states_a_licence_counts_wherever_it_stands(plane: DataPla
     plane.run_jobs()
 
     assert plane.items("found")[0]["license"] == "CC0"
+
+
+@dataclass(slots=True)
+class Meanwhile:
+    """Has something happen once, while a server answers that its feed has not changed."""
+
+    act: Callable[[], object]
+    fetch: Callable[..., object] = fetch_document
+    has_acted: bool = False
+
+    def __call__(self, *args: object, **options: object) -> object:
+        found = self.fetch(*args, **options)
+        if not self.has_acted:
+            self.has_acted = True
+            assert found is None
+            self.act()
+        return found
+
+
+def test_a_licence_named_while_a_feed_has_not_changed_counts(
+    engine: Engine, store: ObjectStore, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane = plane_under(engine, store, tmp_path, LOOPBACK.model_copy(update={"license_policy": "all"}))
+    server.files["/feed"] = feed_of(server)
+    source = f"feed:{server.url('/feed')}"
+    assert ask(plane, source)["license"] is None
+    named = {"sources": [{"source": source, "license": RESERVED}]}
+    monkeypatch.setattr(feed, "fetch_document", Meanwhile(lambda: plane.post(ITEMS, named)))
+
+    assert ask(plane, source)["license"] == RESERVED
+
+
+def test_a_plan_that_is_asked_for_in_earnest_while_its_feed_has_not_changed_begins(
+    plane: DataPlane, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/feed"] = feed_of(server, "CC0")
+    source = f"feed:{server.url('/feed')}"
+    plane.post(ITEMS, {"sources": [source], "plan": True})
+    plane.run_jobs()
+    monkeypatch.setattr(feed, "fetch_document", Meanwhile(lambda: plane.post(ITEMS, {"sources": [source]})))
+
+    plane.post(ITEMS, {"sources": [source], "plan": True})
+    plane.run_jobs()
+
+    assert plane.items("found")[0]["state"] == "stored"
+
+
+def test_a_list_elsewhere_does_not_free_the_feed_that_the_operator_reserves(
+    plane: DataPlane, server: FileServer
+) -> None:
+    server.files |= {"/p.rss": feed_of(server), "/l.csv": f"url,license\n{server.url('/p.rss')},CC0\n".encode()}
+    assert ask(plane, server.url("/p.rss"), RESERVED)["state"] == "rejected"
+
+    item = ask(plane, server.url("/l.csv"))
+
+    assert (item["state"], item["license"]) == ("rejected", RESERVED)
+    assert ask(plane, server.url("/p.rss"), "CC0")["state"] == "stored"
+
+
+def test_a_list_elsewhere_does_not_refuse_the_video_that_the_operator_asked_for(
+    plane: DataPlane, server: FileServer
+) -> None:
+    video = "youtube:abcdefghijk"
+    server.files["/l.csv"] = f"url,license\n{video},{RESERVED}\n".encode()
+    plane.post(ITEMS, {"sources": [video]})
+    plane.post(ITEMS, {"sources": [server.url("/l.csv")]})
+    run_pending(plane.queue, {JobKind.INGEST_EXPAND: plane.handlers[JobKind.INGEST_EXPAND]}, plane.settings.jobs)
+
+    (item,) = plane.items("found")
+    assert (item["state"], item["license"]) == ("queued", None)
 
 
 def test_asking_for_many_feeds_again_looks_at_the_refused_items_once(sqlite_engine: Engine) -> None:

@@ -97,6 +97,16 @@ def test_killed_trainers_and_supervisors_cost_no_exactness(stage: Stage) -> None
     assert {row.key for row in rows} == set(stage.store.list(checkpoint_prefix(stormy)))
 
 
+def test_a_run_that_is_cancelled_leaves_no_streamed_data(stage: Stage) -> None:
+    run_id = stage.ask("tiny", 100_000, {**CATCHABLE, "data": "stream", "pool_shards": 1})
+    with stage.supervisor():
+        wait_for_checkpoint(stage, run_id, attempt=1)
+        with stage.queue.unit_of_work() as unit:
+            cancel_run(unit, run_id)
+        stage.wait(run_id, lambda run: run.state in OVER)
+    assert [path for path in stage.settings.data_dir.rglob("*.npy") if "pools" in path.parts] == []
+
+
 def test_a_stopping_supervisor_gives_its_run_back_saved(stage: Stage) -> None:
     run_id = stage.ask("tiny", 100_000, CATCHABLE)
     with stage.supervisor() as supervisor:

@@ -17,7 +17,7 @@ import numpy as np
 from audiofoundation.audio.resample import StreamingResampler
 from audiofoundation.audio.sandbox import libav, protocol
 from audiofoundation.audio.sandbox.formats import FULL_NAMES
-from audiofoundation.audio.sandbox.opening import MediaRefused, Recording
+from audiofoundation.audio.sandbox.opening import MediaRefused, Recording, missing_of_wav_s
 from audiofoundation.audio.sandbox.protocol import DecodeRequest, StreamEnd, StreamError, StreamInfo
 from audiofoundation.audio.waveform import Samples, mix_to_stereo
 from audiofoundation.native import kernels
@@ -71,7 +71,7 @@ class _Decode:
             else:
                 self._send_all(first, blocks, recording)
             clipped = np.array(recording.clipped_shares, "<f4").tobytes()
-            end = StreamEnd(self._num_source, self._damage_of(recording))
+            end = StreamEnd(self._num_source, self._damage_of(recording, input_fd))
         step = protocol.MAX_SAMPLE_BYTES
         parts = [clipped[start : start + step] for start in range(0, len(clipped), step)]
         messages = [protocol.HEADER.pack(protocol.CLIPPED, len(part)) + part for part in parts]
@@ -120,9 +120,11 @@ class _Decode:
         if seconds > _MIN_BOMB_S and num_bytes > self._request.expansion_bytes:
             raise MediaRefused("too_large", "it expands implausibly far when decoded")
 
-    def _damage_of(self, recording: Recording) -> str | None:
+    def _damage_of(self, recording: Recording, input_fd: int) -> str | None:
         decoded_s = self._num_source / recording.sample_rate_hz
         declared_s, damage = recording.declared_s, recording.damage
+        if self._request.demuxer == "wav" and (beyond_s := missing_of_wav_s(input_fd)):
+            declared_s = decoded_s + beyond_s
         missing_s = 0.0 if declared_s is None else declared_s - decoded_s
         if damage is None and missing_s > max(_MIN_MISSING_S, _MIN_MISSING_RATIO * decoded_s):
             damage = "the file ends before its header says"

@@ -26,6 +26,7 @@ INVALID_DATA = -1094995529  # libav's AVERROR_INVALIDDATA
 _PROBE_BYTES, _PROBE_MICROSECONDS = 5_000_000, 5_000_000
 # Their headers say everything, yet ffmpeg searches PCM for hidden DTS: 34 ms a file, 4 ms with this much.
 _SHORT_PROBE, _SHORT_PROBE_BYTES = frozenset({"wav", "w64", "aiff", "au", "voc"}), 1 << 16
+_MAX_WAV_CHUNKS = 64
 _WAV_PLACEHOLDER_BYTES = 0x7FFF0000  # streamed WAV states 2 or 4 GiB of samples
 _XING_WITHIN_BYTES = 512
 
@@ -129,21 +130,30 @@ def declared_s(demuxer: str, seconds: float, bit_rate: int, input_fd: int) -> fl
     if math.isnan(seconds):
         return None
     if demuxer == "wav":
-        # ffmpeg takes what is there for what the header says.
-        num_there = seconds * bit_rate / 8
-        num_bytes = num_there + _num_bytes_missing(input_fd) if num_there > 0 else 0
-        return num_bytes * 8 / bit_rate if 0 < num_bytes < _WAV_PLACEHOLDER_BYTES else None
+        return seconds if 0 < seconds * bit_rate / 8 < _WAV_PLACEHOLDER_BYTES else None
     if demuxer == "mp3":
         return seconds if _has_xing_header(input_fd) else None
     return seconds if demuxer in TRUSTED_DURATION else None
 
 
-def _num_bytes_missing(input_fd: int) -> int:
-    """How much shorter a RIFF file is than it says; none where it says what a stream says that was never finished."""
-    head = os.pread(input_fd, 8, 0)
-    size = int.from_bytes(head[4:], "little") + len(head)
-    is_told = head.startswith(b"RIFF") and size < _WAV_PLACEHOLDER_BYTES
-    return max(0, size - os.fstat(input_fd).st_size) if is_told else 0
+def missing_of_wav_s(input_fd: int) -> float:
+    """How much of the sound that a WAV's data chunk announces lies beyond its end: ffmpeg takes what is there for all.
+
+    Nothing where the chunk says what a stream says that was never finished, or is not found among the first ones.
+    """
+    if os.pread(input_fd, 4, 0) != b"RIFF":
+        return 0.0
+    num_bytes, bytes_per_s, place = os.fstat(input_fd).st_size, 0, 12
+    for _ in range(_MAX_WAV_CHUNKS):
+        head = os.pread(input_fd, 24, place)
+        name, size = head[:4], int.from_bytes(head[4:8], "little")
+        if name == b"fmt ":
+            bytes_per_s = int.from_bytes(head[16:20], "little")
+        if len(head) < 8 or name == b"data":
+            missing = place + 8 + size - num_bytes if size < _WAV_PLACEHOLDER_BYTES else 0
+            return max(0, missing) / bytes_per_s if bytes_per_s and name == b"data" else 0.0
+        place += 8 + size + size % 2
+    return 0.0
 
 
 def _has_xing_header(input_fd: int) -> bool:

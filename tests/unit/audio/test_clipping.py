@@ -121,3 +121,18 @@ def test_nothing_is_measured_unasked(tmp_path: Path, limits: DecodeLimits) -> No
     with decode_blocks(path, limits=limits) as blocks:
         list(blocks)
     assert not len(blocks.clipping.shares)
+
+
+@pytest.mark.parametrize("subtype", ["ULAW", "PCM_U8"])
+@pytest.mark.parametrize("peak", [0.05, 0.1, 0.3, 0.9])
+def test_quiet_sound_in_few_bits_shows_none(tmp_path: Path, limits: DecodeLimits, subtype: str, peak: float) -> None:
+    """Its levels lie far apart: a window at one of them holds much, and those between hold nothing."""
+    for name in ("music-opensurge-speed.ogg", "music-beatgame-laundry-room.ogg", "music-lofi-happy-lofi-day.ogg"):
+        sound = decode_file(RECORDINGS / name, limits=limits, target_rate_hz=22_050, is_mono=True).waveform.samples[0]
+        path = tmp_path / "few-bits.wav"
+        soundfile.write(path, sound / np.abs(sound).max() * peak, 22_050, subtype=subtype)
+        with decode_blocks(path, limits=limits, is_measured=True) as blocks:
+            for _ in blocks:
+                pass
+        starts = np.arange(0.0, len(sound) / 22_050 - 3.0, 3.0)
+        assert max(blocks.clipping.ratio(start, start + 3.0) for start in starts) < 0.02

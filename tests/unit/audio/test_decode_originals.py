@@ -85,22 +85,33 @@ def test_whole_files_report_no_damage(recordings: Path, limits: DecodeLimits) ->
     assert damaged == []
 
 
-@pytest.mark.parametrize("riff_size", [None, 0, 0xFFFFFFFF, 0x7FFFFFFF])
+@pytest.mark.parametrize("riff_size", [0, 0x7FFE0000, 0xFFFFFFFF, 882_044 * 2])
+def test_a_wav_whose_outer_size_is_wrong_is_whole(tmp_path: Path, riff_size: int, limits: DecodeLimits) -> None:
+    path = tmp_path / "whole.wav"
+    soundfile.write(path, np.zeros(44_100 * 5), 44_100, subtype="PCM_16")
+    data = bytearray(path.read_bytes())
+    data[4:8] = riff_size.to_bytes(4, "little")
+    path.write_bytes(data)
+    decoded = decode_file(path, limits=limits)
+    assert (decoded.waveform.duration_s, decoded.damage) == (5.0, None)
+
+
+@pytest.mark.parametrize("data_size", [None, 0, 0xFFFFFFFF, 0x7FFFFFFF])
 def test_truncated_wav_says_so_unless_it_was_streamed(
-    tmp_path: Path, riff_size: int | None, limits: DecodeLimits
+    tmp_path: Path, data_size: int | None, limits: DecodeLimits
 ) -> None:
     path = tmp_path / "cut.wav"
     soundfile.write(path, np.zeros(44_100 * 5), 44_100, subtype="PCM_16")
     data = bytearray(path.read_bytes()[:88_244])
-    if riff_size is not None:
-        data[4:8] = riff_size.to_bytes(4, "little")
+    if data_size is not None:
+        data[40:44] = data_size.to_bytes(4, "little")
     path.write_bytes(data)
 
     decoded = decode_file(path, limits=limits)
 
     assert decoded.waveform.duration_s == 1.0
     expected = "1.000 of 5.000 s were decoded: the file ends before its header says."
-    assert decoded.damage == (expected if riff_size is None else None)
+    assert decoded.damage == (expected if data_size is None else None)
 
 
 def test_truncated_mp3_with_xing_header_says_so(recordings: Path, limits: DecodeLimits) -> None:

@@ -127,3 +127,10 @@ def test_rows_are_numbered_across_batches_and_a_list_may_be_left_early(tmp_path:
     assert [listed.number for listed in lines] == list(range(1, 1001))
     assert lines[-1].line.text == "youtube:00000000999"
     assert next(read_list(path)).number == 1
+
+
+def test_a_cell_that_python_cannot_hold_is_empty_and_no_end_of_the_list(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    odd = pyarrow.array([1_234_567_891, 2_000_000_000], pyarrow.duration("ns"))
+    parquet.write_table(pyarrow.table({"url": [A, f"{A}/b"], "duration": odd}), path)
+    assert [listed.line.text for listed in read(path)] == [A, f"{A}/b"]

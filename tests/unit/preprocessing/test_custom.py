@@ -144,6 +144,15 @@ def test_a_job_whose_time_is_over_is_not_mistaken_for_a_failure() -> None:
             RecordingFeatures(ItemId("item_1"), {"slow": function}).measure(SEGMENT, 24_000)
 
 
+def test_an_error_that_is_its_own_cause_is_told_like_any_other() -> None:
+    def circular(_samples: Float32, _rate_hz: int) -> float:
+        error, other = ValueError("one"), ValueError("two")
+        error.__cause__, other.__cause__ = other, error
+        raise error
+
+    assert RecordingFeatures(ItemId("item_1"), {"circular": circular}).measure(SEGMENT, 24_000) == {}
+
+
 def test_want_of_memory_is_not_the_functions_failure() -> None:
     def greedy(_samples: Float32, _rate_hz: int) -> float:
         raise MemoryError

@@ -1,8 +1,10 @@
 """What a corpus says of itself."""
 
 import numpy as np
+import pytest
 
-from audiofoundation.training.corpus import Corpus, Recording
+from audiofoundation.errors import InvalidRequest
+from audiofoundation.training.corpus import Corpus, Recording, WindowSampler
 
 NUM_BANDS = 5
 
@@ -22,6 +24,14 @@ def test_statistics_are_those_of_every_seventh_frame_with_silence_clamped() -> N
     np.testing.assert_allclose(mean, clamped.mean(0), rtol=1e-6)
     np.testing.assert_allclose(std, clamped.std(0) + 1e-3, rtol=1e-5)
     assert mean.dtype == std.dtype == np.float32
+
+
+@pytest.mark.parametrize("weights", [{"speech": 1.0}, {"music": 0.0}])
+def test_weights_that_name_no_label_are_refused(weights: dict[str, float]) -> None:
+    recordings = [Recording("music", "train", str(n), True, 20 * n, 20) for n in range(3)]
+    with pytest.raises(InvalidRequest, match="they have: music"):
+        WindowSampler(recordings, 10, weights=weights)
+    WindowSampler(recordings, 10, weights={"music": 1.0})
 
 
 def test_statistics_of_a_band_that_never_changes_are_finite() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from audiofoundation.errors import InvalidRequest
+from audiofoundation.errors import InvalidRequest, StorageUnavailable
 from audiofoundation.identifiers import CollectionId, DatasetId, sha256_of
-from audiofoundation.shards.dataset import ShardDataset
+from audiofoundation.shards.dataset import OpenShard, ShardDataset
 from audiofoundation.shards.manifest import DatasetManifest, ShardRecord
 from audiofoundation.shards.sample import Sample
 from audiofoundation.shards.writer import ShardWriter
@@ -193,12 +193,45 @@ def test_whoever_is_asked_to_go_does_not_wait_for_the_next_pool(
     monkeypatch.setattr(ShardDataset, "scan", slowly)
     corpus = streamed(store, manifest, tmp_path / "pools")
     assert is_reading.wait(30.0)
-    corpus.close()
-    may_go_on.set()
     ahead = corpus.source._ahead
     assert ahead is not None
+    threading.Timer(0.5, may_go_on.set).start()
+    corpus.close()
     with pytest.raises(CancelledError):
-        ahead[1].result(timeout=30.0)
+        ahead.corpus.result(timeout=30.0)
+    assert not (tmp_path / "pools").exists()
+    assert np.isfinite(corpus.mel_excerpt(corpus.recordings[0], corpus.recordings[0].start_frame, 10)).all()
+
+
+def test_a_store_that_was_away_while_the_next_pool_was_read_is_asked_again(
+    store: ObjectStore, manifest: DatasetManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = ShardDataset.scan
+
+    def unlucky(dataset: ShardDataset) -> Iterator[Sample]:
+        if threading.current_thread() is not threading.main_thread():
+            raise StorageUnavailable("away for a moment")
+        return scan(dataset)
+
+    monkeypatch.setattr(ShardDataset, "scan", unlucky)
+    corpus = streamed(store, manifest, tmp_path / "pools").select(TRAIN)
+    _, plan = plan_pools(manifest, pool_shards=1, frames_per_step=400, seed=0)
+    assert len({id(corpus.at(step)) for step in range(sum(plan.num_steps))}) == 3
+
+
+def test_a_shard_that_has_been_joined_is_let_go(
+    store: ObjectStore, manifest: DatasetManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, most = ShardDataset._opened, list[int]()
+
+    def counted(dataset: ShardDataset, number: int) -> OpenShard:
+        found = opened(dataset, number)
+        most.append(len(dataset._open))
+        return found
+
+    monkeypatch.setattr(ShardDataset, "_opened", counted)
+    stream_corpus(store, manifest, tmp_path / "pools", pool_shards=3, frames_per_step=400, seed=0)
+    assert max(most) == 1
 
 
 def test_a_pool_of_recordings_too_short_for_a_window_lends_none(
