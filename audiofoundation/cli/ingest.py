@@ -82,6 +82,8 @@ def ingest(
     url: UrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
+    if license_text is not None and not license_text.strip():
+        raise typer.BadParameter("--license is empty; is a variable not set?")
     order = IngestOrder(collection, wait and not plan, plan, policy, license_text)
     found = sort_sources(sources)
     with PlatformClient(url, data_dir=data_dir) as client:

@@ -50,11 +50,12 @@ def first_failures(client: PlatformClient, progress: dict[str, Any], discoveries
 
 
 def first_refusals(client: PlatformClient, progress: dict[str, Any]) -> list[Failure]:
-    """Return an item that was not taken for each of the reasons met among the first thousand of them."""
-    if not progress["states"].get("rejected"):
-        return []
-    params: dict[str, str | int] = {"state": "rejected", "limit": _NUM_LOOKED_AT}
-    items = client.get(path_to("collections", progress["id"], "items"), params=params)["items"]
+    """Return an item that was not taken for each of the reasons met among the first thousand of each state."""
+    items = list[dict[str, Any]]()
+    for state in ("rejected", "tombstoned"):
+        if progress["states"].get(state):
+            params: dict[str, str | int] = {"state": state, "limit": _NUM_LOOKED_AT}
+            items += client.get(path_to("collections", progress["id"], "items"), params=params)["items"]
     first = {item["error_class"]: item for item in reversed(items)}
     return [Failure(first[name]["source"], name, first[name]["error"] or "") for name in sorted(first)]
 

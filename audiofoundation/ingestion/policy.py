@@ -76,7 +76,11 @@ class Policy:
             raise ItemRefused(RefusalClass.LICENSE, _NO_LICENSE[self.kind])
         is_open = license_text == YOUTUBE_CC if self.kind is SourceKind.YOUTUBE else is_open_license(license_text)
         if not is_open:
-            raise ItemRefused(RefusalClass.LICENSE, f"the licence {license_text[:120]!r} does not allow this use")
+            raise ItemRefused(
+                RefusalClass.LICENSE,
+                f"the licence {license_text[:120]!r} does not allow this use; taken are Creative Commons that allows "
+                "derived works (no ND) and the public domain, or what AF_FETCH__LICENSE_POLICY takes besides",
+            )
 
     def check_listed_license(self, license_text: str | None) -> None:
         """As `check_license`, for what a list or feed says: of a video more is known only when it is looked at."""

@@ -194,6 +194,10 @@ def test_a_takedown_of_one_recording_says_one() -> None:
     (item,) = run_json("items", "-c", "clips")["items"]
     assert "1 item and 1 recording are taken down" in run("takedown", item["id"], "--wait").stdout
 
+    again = run("ingest", recording, "-c", "again", "--wait")
+    assert again.exit_code == 1
+    assert f"not taken: {recording.name}: taken down by the operator (taken_down)" in again.stdout
+
 
 @pytest.mark.usefixtures("plane")
 def test_a_feed_is_waited_for_and_counted(tmp_path: Path) -> None:
@@ -228,6 +232,10 @@ def test_recordings_of_folders_keep_their_folders_and_other_files_are_named(tmp_
     assert sorted(Path(source).parent.as_posix() for source in sources) == ["jazz", "rock"]
     for command in ("lineage", "takedown"):
         assert "Files of this name: item_" in str(run(command, sorted(sources)[0]).exception)
+
+
+def test_an_empty_licence_is_wrong_usage() -> None:
+    assert run("ingest", "https://x.org/a", "-c", "web", "--license", "").exit_code == 2
 
 
 @pytest.mark.usefixtures("plane")
