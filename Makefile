@@ -20,14 +20,16 @@ help: ## list the targets
 
 setup: $(STAMP) ## make .venv with everything in it; quick when nothing changed
 
+# Compiled, or every start of the platform would take twice as long where the environment forbids to write bytecode.
 # One resolution for all extras: torch and torchaudio are pinned to the same version and must move together.
 $(STAMP): pyproject.toml $(wildcard audiofoundation/native/*.[ch])
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or 3.12 is needed" >&2; exit 1; }
 	@[ -x $(BIN)/python ] || { echo "installing into $(VENV): some minutes the first time" >&2; $(PYTHON) -m venv $(VENV); }
 	@rm -f audiofoundation/native/*.so
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || echo "no uv: pip takes longer" >&2
-	@if [ -x $(BIN)/uv ] && UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[all,dev]'; \
+	@if [ -x $(BIN)/uv ] && UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[all,dev]'; \
 		then :; else $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'; fi
+	@$(BIN)/python -m compileall -q audiofoundation services
 	@touch $@
 
 demo: setup ## the whole path: ingest, preprocess, train a little, hear a continuation (demo/continuation.wav)

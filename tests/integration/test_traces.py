@@ -138,7 +138,9 @@ def test_a_request_is_followed_through_the_queue_to_the_last_step(
         plane.finish_jobs()
     plane.make_dataset()
     plane.finish_jobs()
-    for name, num in (("POST /v1/datasets", 1), ("job preprocess.commit", 1), ("job ingest.item", 2)):
+    awaited = {"POST /v1/datasets": 1, "job ingest.expand": 1, "job ingest.item": 2}
+    awaited |= {"job preprocess.shard": 1, "job preprocess.commit": 1}
+    for name, num in awaited.items():  # each process sends its own, some seconds later
         collector.wait_for(lambda name=name, num=num: len(collector.named(name)) == num, f"{name} has come")  # type: ignore[misc]
     _check_ingest(collector)
     _check_preprocess(collector)
